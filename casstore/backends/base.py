@@ -1,0 +1,101 @@
+"""What a backend is: bytes by name.  Floor: backends.
+
+A name is relative, with ``/`` between its parts (``objects/a/b/<digest>.zst``), and always spelled by
+`casstore.store.layout`. A backend knows nothing of digests, compression or records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """One stored name, as a listing tells it.
+
+    Attributes:
+        name: The name, relative to the backend's root.
+        size: Stored bytes.
+    """
+
+    name: str
+    size: int
+
+
+class Backend(Protocol):
+    """Bytes by name.
+
+    Writes are atomic: a reader sees the whole content or nothing, also after a crash. Every method may raise
+    `BackendError`; a missing name is `NotFoundError` where a method reads. All methods may be called from
+    several threads, and from a forked child.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where this is, without credentials, for people to read."""
+
+    def requests(self) -> Mapping[str, int]:
+        """Requests sent so far by verb: ``GET``, ``PUT``, ``LIST``, ``HEAD``, ``DELETE``, ``POST``.
+
+        For S3, HTTP requests as sent, retries included; elsewhere, one for each operation.
+        """
+
+    def read(self, name: str) -> bytes:
+        """Return all bytes of `name` in one request.
+
+        Raises:
+            NotFoundError: There is no such name.
+        """
+
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """Return exactly `length` bytes of `name` from offset `start`, in one request.
+
+        Raises:
+            NotFoundError: There is no such name.
+            BackendError: The content ends before ``start + length``.
+        """
+
+    def download(self, name: str, path: Path) -> None:
+        """Copy `name` into the local file `path`, replacing it, in bounded memory.
+
+        `path` is not written atomically: it is the caller's temporary file.
+
+        Raises:
+            NotFoundError: There is no such name.
+        """
+
+    def write(self, name: str, content: bytes, *, exclusive: bool = False) -> None:
+        """Make `name` hold `content`, replacing what it held.
+
+        Args:
+            name: The name to write.
+            content: All of its bytes.
+            exclusive: Refuse to replace; of several concurrent exclusive writers exactly one succeeds.
+
+        Raises:
+            ExistsError: `exclusive` and the name is taken.
+        """
+
+    def upload(self, path: Path, name: str, *, consume: bool = False) -> None:
+        """Make `name` hold the content of the local file `path`, in bounded memory (multipart on S3).
+
+        Args:
+            path: The file to read.
+            name: The name to write.
+            consume: The caller needs the file no more, so that a local backend may rename it.
+        """
+
+    def delete(self, name: str) -> None:
+        """Remove `name`; a name that is not there is no error."""
+
+    def list(self, folder: str) -> Iterator[Info]:
+        """Yield every name below `folder` (``manifest``), at any depth, in no promised order.
+
+        A folder that is not there is empty. Temporary files of unfinished writes are not listed.
+        """
+
+    def close(self) -> None:
+        """Release connections and descriptors; the backend may not be used after."""

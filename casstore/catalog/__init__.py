@@ -1,0 +1,1 @@
+"""Entries: records, segments, the journal and the index.  Floor: catalog."""

@@ -1,0 +1,70 @@
+"""Between records and the rows of the index.  Floor: catalog.  Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from casstore.catalog.records import Claim, Entry, Tombstone, dump_labels
+from casstore.digest import Digest, Key
+from casstore.store.sealed import Frames, Stored
+
+ClaimRow = tuple[bytes, bytes | None, int, int, str, bytes]
+"""key, object (None: a tombstone), generation, created, labels, refs."""
+
+StoredRow = tuple[bytes, int, int, bytes | None]
+"""digest, size, stored, frames."""
+
+_DIGEST_BYTES = 32
+
+
+def claim_row(claim: Claim) -> ClaimRow:
+    """Return the row of a claim."""
+    key = bytes.fromhex(claim.key)
+    if isinstance(claim, Tombstone):
+        return key, None, claim.generation, claim.created, "", b""
+    refs = bytes.fromhex("".join(claim.refs))
+    labels = dump_labels(claim.labels).decode()
+    return key, bytes.fromhex(claim.object), claim.generation, claim.created, labels, refs
+
+
+def claim_from(row: ClaimRow) -> Claim:
+    """Return the claim in a row."""
+    key, content, generation, created, labels, refs = row
+    if content is None:
+        return Tombstone(Key(key.hex()), generation, created)
+    return Entry(
+        Key(key.hex()), Digest(content.hex()), generation, created, orjson.loads(labels), refs_from(refs)
+    )
+
+
+def refs_from(refs: bytes) -> tuple[Digest, ...]:
+    """Return the digests that stand one behind another in `refs`."""
+    starts = range(0, len(refs), _DIGEST_BYTES)
+    return tuple(Digest(refs[start : start + _DIGEST_BYTES].hex()) for start in starts)
+
+
+def stored_row(known: Stored) -> StoredRow:
+    """Return the row of an object."""
+    return bytes.fromhex(known.digest), known.size, known.stored, _dump_frames(known.frames)
+
+
+def stored_from(digest: bytes, size: int, stored: int, frames: bytes | None) -> Stored:
+    """Return the object in a row."""
+    return Stored(Digest(digest.hex()), size, stored, _load_frames(frames))
+
+
+def _dump_frames(frames: Frames | None) -> bytes | None:
+    return None if frames is None else orjson.dumps([frames.stored, frames.digests])
+
+
+def _load_frames(text: bytes | None) -> Frames | None:
+    if text is None:
+        return None
+    stored, digests = _pair(orjson.loads(text))
+    return Frames(tuple(stored), tuple(digests))
+
+
+def _pair(value: Any) -> tuple[list[int], list[Digest]]:
+    return value[0], value[1]

@@ -1,0 +1,141 @@
+"""The SQL of the index: its schema and its longer statements.  Floor: catalog.
+
+Digests and keys are 32-byte blobs. In `entries`, a tombstone is a row without an object. `pending` is what a
+remote lacks, `wanted` what a pull from it should bring; kind 0 is an entry, by key, kind 1 an object put by
+hand, by digest. `remote_objects` is what a remote is believed to hold.
+"""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+
+SCHEMA = """
+CREATE TABLE entries(
+    key BLOB PRIMARY KEY, object BLOB, generation INTEGER NOT NULL, created INTEGER NOT NULL,
+    labels TEXT NOT NULL, refs BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE objects(
+    digest BLOB PRIMARY KEY, size INTEGER NOT NULL, stored INTEGER NOT NULL, used INTEGER NOT NULL,
+    kept INTEGER NOT NULL, frames BLOB
+) WITHOUT ROWID;
+CREATE TABLE totals(evictable INTEGER NOT NULL);
+INSERT INTO totals VALUES (0);
+CREATE TRIGGER object_added AFTER INSERT ON objects WHEN NOT new.kept BEGIN
+    UPDATE totals SET evictable = evictable + new.stored; END;
+CREATE TRIGGER object_removed AFTER DELETE ON objects WHEN NOT old.kept BEGIN
+    UPDATE totals SET evictable = evictable - old.stored; END;
+CREATE TRIGGER object_changed AFTER UPDATE OF kept, stored ON objects BEGIN
+    UPDATE totals SET evictable = evictable - old.stored * NOT old.kept + new.stored * NOT new.kept; END;
+CREATE TABLE remotes(id INTEGER PRIMARY KEY, url TEXT UNIQUE NOT NULL, shards TEXT);
+CREATE TABLE remote_segments(remote INTEGER, segment BLOB, PRIMARY KEY(remote, segment)) WITHOUT ROWID;
+CREATE TABLE remote_objects(
+    remote INTEGER, object BLOB, size INTEGER NOT NULL, stored INTEGER NOT NULL, frames BLOB,
+    PRIMARY KEY(remote, object)
+) WITHOUT ROWID;
+CREATE TABLE pending(remote INTEGER, kind INTEGER, id BLOB, PRIMARY KEY(remote, kind, id)) WITHOUT ROWID;
+CREATE TABLE wanted(remote INTEGER, kind INTEGER, id BLOB, PRIMARY KEY(remote, kind, id)) WITHOUT ROWID;
+CREATE TABLE tallies(
+    day TEXT, provider TEXT, model TEXT, name TEXT, value REAL NOT NULL,
+    PRIMARY KEY(day, provider, model, name)
+) WITHOUT ROWID;
+"""
+
+FIND = """
+SELECT e.object, e.generation, e.created, e.labels, e.refs, o.size, o.stored, o.frames
+FROM entries e LEFT JOIN objects o ON o.digest = e.object WHERE e.key = ?
+"""
+
+PUT_CLAIM = """
+INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT(key) DO UPDATE SET object = excluded.object, generation = excluded.generation,
+    created = excluded.created, labels = excluded.labels, refs = excluded.refs
+"""
+
+PUT_OBJECT = """
+INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT(digest) DO UPDATE SET size = excluded.size, stored = excluded.stored, used = excluded.used,
+    kept = max(kept, excluded.kept), frames = excluded.frames
+"""
+
+TALLY = """
+INSERT INTO tallies VALUES (?, ?, ?, ?, ?)
+ON CONFLICT(day, provider, model, name) DO UPDATE SET value = value + excluded.value
+"""
+
+# The order of casstore.catalog.merge.rank, as row values.
+_RANK = (
+    "(-{0}.generation, {0}.object IS NOT NULL, {0}.created, coalesce({0}.object, x''), {0}.labels, {0}.refs)"
+)
+_INCOMING_RANK = _RANK.format("i")
+_STANDING_RANK = _RANK.format("e")
+
+STAGE = """
+CREATE TEMP TABLE IF NOT EXISTS incoming(
+    key BLOB PRIMARY KEY, object BLOB, generation INTEGER, created INTEGER, labels TEXT, refs BLOB
+) WITHOUT ROWID;
+CREATE TEMP TABLE IF NOT EXISTS changed(key BLOB PRIMARY KEY) WITHOUT ROWID;
+"""
+
+STAGE_CLAIM = f"""
+INSERT INTO incoming AS e SELECT i.* FROM (SELECT ? AS key, ? AS object, ? AS generation, ? AS created,
+    ? AS labels, ? AS refs) i WHERE true
+ON CONFLICT(key) DO UPDATE SET object = excluded.object, generation = excluded.generation,
+    created = excluded.created, labels = excluded.labels, refs = excluded.refs
+WHERE {_RANK.format("excluded")} < {_STANDING_RANK}
+"""
+
+FIND_CHANGED = f"""
+INSERT INTO changed SELECT i.key FROM incoming i LEFT JOIN entries e ON e.key = i.key
+WHERE e.key IS NULL OR {_INCOMING_RANK} < {_STANDING_RANK}
+"""
+
+APPLY_CHANGED = """
+INSERT OR REPLACE INTO entries SELECT i.* FROM incoming i JOIN changed c ON c.key = i.key
+"""
+
+SETTLE_PENDING = f"""
+DELETE FROM pending WHERE remote = ? AND kind = 0 AND id IN (
+    SELECT i.key FROM incoming i JOIN entries e ON e.key = i.key WHERE {_INCOMING_RANK} = {_STANDING_RANK})
+"""
+
+PEND_CHANGED = """
+INSERT OR IGNORE INTO pending SELECT r.id, 0, c.key FROM changed c, remotes r WHERE r.id <> ?
+"""
+
+WANT_INCOMING = f"""
+INSERT OR IGNORE INTO wanted SELECT ?, 0, i.key FROM incoming i JOIN entries e ON e.key = i.key
+WHERE i.object IS NOT NULL AND {_INCOMING_RANK} = {_STANDING_RANK}
+    AND (length(i.refs) > 0 OR NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = i.object))
+"""
+
+PUT_REMOTE_OBJECT = "INSERT OR REPLACE INTO remote_objects VALUES (?, ?, ?, ?, ?)"
+
+EVICTABLE = """
+SELECT o.digest, o.stored, o.used, EXISTS (
+    SELECT 1 FROM remotes r JOIN remote_objects h ON h.remote = r.id AND h.object = o.digest) AS held
+FROM objects o WHERE NOT o.kept ORDER BY held DESC, o.used
+"""
+
+PENDING_CLAIMS = """
+SELECT e.key, e.object, e.generation, e.created, e.labels, e.refs
+FROM pending p JOIN entries e ON e.key = p.id
+WHERE p.remote = ? AND p.kind = 0 ORDER BY p.id
+"""
+
+PENDING_KEPT = "SELECT id FROM pending WHERE remote = ? AND kind = 1 ORDER BY id"
+
+WANTED_ENTRIES = """
+SELECT w.id, e.object, e.refs FROM wanted w LEFT JOIN entries e ON e.key = w.id
+WHERE w.remote = ? AND w.kind = 0 ORDER BY e.created DESC, w.id
+"""
+
+PEND_EVERYTHING = """
+INSERT OR IGNORE INTO pending
+SELECT :remote, 0, key FROM entries UNION ALL SELECT :remote, 1, digest FROM objects WHERE kept
+"""
+
+SIDES = """
+SELECT a.digest, o.size, o.stored, o.frames, h.size, h.stored, h.frames
+FROM asked a LEFT JOIN objects o ON o.digest = a.digest
+LEFT JOIN remote_objects h ON h.remote = ? AND h.object = a.digest
+"""

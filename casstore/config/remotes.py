@@ -1,0 +1,154 @@
+"""Remotes: their names, their URLs, and which one is meant.  Floor: config.
+
+Knows which texts are acceptable, and refuses credentials inside them. Opens nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from casstore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from casstore.config.settings import Config
+
+REMOTE_VARIABLE = "CASSTORE_REMOTE"
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_SECRET_PARAMETER = re.compile(r"[?&][^=&]*(secret|passw|token|key|sig|credential)[^=&]*=", re.IGNORECASE)
+_HOST = re.compile(r"(?P<scheme>[A-Za-z0-9+.-]*)://(?P<host>[^/?#]*)")
+_PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(:[0-9]+)?")
+_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs"})
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteConfig:
+    """A store to push to and pull from.
+
+    Attributes:
+        name: What people call it; the URL itself where it was given as one.
+        url: Any URL that fsspec opens: ``file:///mnt/team``, ``s3://bucket/prefix``.
+        endpoint: The URL of an S3 service other than Amazon's.
+        region: The region of the bucket.
+        profile: The section of ``~/.aws/config`` and ``~/.aws/credentials`` to use.
+    """
+
+    name: str
+    url: str
+    endpoint: str | None = None
+    region: str | None = None
+    profile: str | None = None
+
+
+def check_name(text: str) -> str:
+    """Return `text` as a remote's name.
+
+    Raises:
+        ConfigError: It is empty, holds other than letters, digits and ``_.-``, or starts with ``-`` or ``.``.
+    """
+    if _NAME.fullmatch(text):
+        return text
+    raise ConfigError(
+        f"not a name for a remote: {_shown(text)}; use letters, digits, '_', '.' and '-', a letter first"
+    )
+
+
+def check_url(text: str) -> str:
+    """Return `text` as the URL of a remote; a path becomes an absolute ``file://`` URL.
+
+    Raises:
+        ConfigError: It is neither, or holds credentials. The message never repeats the credentials.
+    """
+    refuse_credentials(text)
+    if not _is_location(text):
+        raise ConfigError(
+            f"neither URL nor path: {text!r}; write s3://bucket/prefix, file:///folder or ./folder"
+        )
+    found = _HOST.match(text)
+    if found:
+        _check_host(found["scheme"].lower(), found["host"])
+        bare = text.rstrip("/")
+        return text if bare.endswith(":") else bare
+    return "file://" + os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - a folder on another machine need not resolve here
+
+
+def check_endpoint(text: str) -> str:
+    """Return `text` as the URL of an S3 service.
+
+    Raises:
+        ConfigError: It is no ``http://`` or ``https://`` URL, or holds credentials.
+    """
+    refuse_credentials(text)
+    if re.fullmatch(r"https?://[^/]+.*", text):
+        return text
+    raise ConfigError(f"not an endpoint: {text!r}; write http://host:port or https://host")
+
+
+def refuse_credentials(url: str) -> None:
+    """Raise ConfigError where `url` carries a user and password, a key pair or a signed parameter."""
+    if _SECRET_PARAMETER.search(url) or any(_is_keyed(found) for found in _HOST.finditer(url)):
+        raise ConfigError(
+            "a URL must not hold credentials, as it is stored and shown; leave them to the AWS chain:"
+            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, --profile, or the machine's role"
+        )
+
+
+def resolve_remote(config: Config, text: str | None = None) -> RemoteConfig:
+    """Return the remote that `text` means.
+
+    Args:
+        config: Says which remotes there are.
+        text: A name, a URL or a path; None means ``CASSTORE_REMOTE``, else the default, else the only one.
+
+    Raises:
+        ConfigError: There is none of that name, or none was said and none is the default.
+    """
+    remotes = config.remotes
+    wanted = text or os.environ.get(REMOTE_VARIABLE) or config.default_remote
+    if wanted is None:
+        if len(remotes) == 1:
+            return next(iter(remotes.values()))
+        raise ConfigError(_nothing_chosen(remotes))
+    if wanted in remotes:
+        return remotes[wanted]
+    if _is_location(wanted):
+        url = check_url(wanted)
+        return next((remote for remote in remotes.values() if remote.url == url), RemoteConfig(url, url))
+    raise ConfigError(_no_such(wanted, remotes))
+
+
+def _is_keyed(found: re.Match[str]) -> bool:
+    user, _, host = found["host"].rpartition("@")
+    return ":" in user or (user != "" and found["scheme"].lower() in _BUCKETS) or not _PORT.fullmatch(host)
+
+
+def _check_host(scheme: str, host: str) -> None:
+    if scheme in _BUCKETS and not host:
+        raise ConfigError(f"the URL names no bucket; write {scheme}://bucket/prefix")
+    if scheme in {"file", "local"} and host:
+        # fsspec would read file://mnt/team as a folder below the current one.
+        raise ConfigError(f"a file URL has three slashes: file:///{host} is the folder /{host}")
+
+
+def _is_location(text: str) -> bool:
+    return "/" in text and not text.startswith("-")
+
+
+def _shown(text: str) -> str:
+    return "a URL" if "://" in text else repr(text)
+
+
+def _nothing_chosen(remotes: Mapping[str, RemoteConfig]) -> str:
+    if not remotes:
+        return "no remote is configured; add one: casstore remote add NAME URL"
+    return f"no remote was named and none is the default; name one of: {', '.join(sorted(remotes))}"
+
+
+def _no_such(wanted: str, remotes: Mapping[str, RemoteConfig]) -> str:
+    known = f"there are: {', '.join(sorted(remotes))}" if remotes else "none is configured"
+    return f"no remote is called {wanted!r}; {known}; add it: casstore remote add {wanted} URL"

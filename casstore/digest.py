@@ -1,0 +1,50 @@
+"""Digests and keys: SHA-256, spelled as 64 lower-case hex digits.  Floor: digest.
+
+The only module that decides whether a text is a digest; everything that turns a digest into a path or a
+row goes through :func:`parse_digest` first, so no text from a record or a user ever becomes a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NewType
+
+from casstore.errors import FormatError
+
+Digest = NewType("Digest", str)
+"""SHA-256 of uncompressed content."""
+
+Key = NewType("Key", str)
+"""32 bytes chosen by a caller, spelled like a digest."""
+
+HASH_NAME = "sha256"
+DIGEST_DIGITS = 64
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+
+
+def digest_of(content: bytes | bytearray | memoryview) -> Digest:
+    """Return the digest of `content`."""
+    return Digest(hashlib.sha256(content).hexdigest())
+
+
+def parse_digest(text: object) -> Digest:
+    """Return `text` as a digest.
+
+    Raises:
+        FormatError: `text` is not 64 lower-case hex digits.
+    """
+    if isinstance(text, str) and _HEX64.fullmatch(text):
+        return Digest(text)
+    raise FormatError(f"not a digest (64 lower-case hex digits): {str(text)[:80]!r}")
+
+
+def parse_key(text: object) -> Key:
+    """Return `text` as a key.
+
+    Raises:
+        FormatError: `text` is not 64 lower-case hex digits.
+    """
+    if isinstance(text, str) and _HEX64.fullmatch(text):
+        return Key(text)
+    raise FormatError(f"not a key (64 lower-case hex digits): {str(text)[:80]!r}")

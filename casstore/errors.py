@@ -1,0 +1,71 @@
+"""The error tree, arranged by what a caller does about an error.  Floor: errors.
+
+- `CasstoreError`: the root
+
+  - `NotFoundError`, also a KeyError: nothing there; treat it as a miss
+  - `OfflineMissError`, also a KeyError: a miss where calls are forbidden; run online, or pull first
+  - `IntegrityError`: bytes do not match their digest; fetch another copy
+  - `FormatError`, also a ValueError: bytes or text casstore cannot read; upgrade, or distrust the source
+  - `ConfigError`, also a ValueError: a setting or argument is wrong; change it
+  - `NotEnoughCopiesError`: a drop would lose data; make another copy first
+  - `BackendError`: storage failed; `transient` tells whether trying again may help
+
+    - `ExistsError`: an exclusive write found the name taken
+"""
+
+from __future__ import annotations
+
+
+class CasstoreError(Exception):
+    """The root of every error casstore raises on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError, a base of two classes below, would quote the message.
+        return str(self.args[0]) if self.args else self.__class__.__name__
+
+
+class NotFoundError(CasstoreError, KeyError):
+    """Nothing is stored under that name, digest or key."""
+
+
+class OfflineMissError(CasstoreError, KeyError):
+    """The cache is offline and does not hold the answer."""
+
+
+class IntegrityError(CasstoreError):
+    """Stored bytes do not match their digest or their recorded size."""
+
+
+class FormatError(CasstoreError, ValueError):
+    """Bytes or text that this version of casstore cannot or must not read."""
+
+
+class ConfigError(CasstoreError, ValueError):
+    """A setting, a URL or an argument is wrong."""
+
+
+class NotEnoughCopiesError(CasstoreError):
+    """Dropping the local copy would leave too few copies elsewhere."""
+
+
+class BackendError(CasstoreError):
+    """Storage could not do what was asked.
+
+    Attributes:
+        transient: True where the same request may succeed later (a timeout, a 503).
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), str(self), self.transient))
+
+
+class ExistsError(BackendError):
+    """An exclusive write found the name taken."""
+
+
+def _rebuild(kind: type[BackendError], message: str, transient: bool) -> BackendError:
+    return kind(message, transient=transient)

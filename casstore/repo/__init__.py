@@ -1,0 +1,1 @@
+"""Operations across tiers and remotes.  Floor: repo."""

@@ -1,0 +1,193 @@
+"""Making an index anew: from segments, journals and objects.  Floor: repo."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from casstore.backends.local import LocalBackend
+from casstore.catalog.index import DamagedIndexError, Index, now, put_objects
+from casstore.catalog.journal import Journal, replay
+from casstore.catalog.records import Claim, Entry, Location, Record
+from casstore.catalog.segment import read_segment
+from casstore.catalog.tracking import absorb
+from casstore.digest import Digest
+from casstore.errors import CasstoreError, FormatError, IntegrityError
+from casstore.events import Advanced, Finished, OnEvent, Started, Warned
+from casstore.repo.local import INDEX, JOURNAL, QUARANTINE
+from casstore.repo.remote import Failure
+from casstore.store.codec import FRAME_SIZE
+from casstore.store.layout import MANIFEST, OBJECTS, digest_in
+from casstore.store.sealed import UNKNOWN, Stored, claimed_size, examine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from casstore.backends.base import Info
+
+LOCK = "rebuild.lock"
+UNFINISHED = "index.rebuild"
+_BATCH = 1000
+_SIDE_FILES = ("", "-wal", "-shm")
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What a rebuild found.
+
+    Attributes:
+        entries: Entries in the new index.
+        objects: Objects in the new index.
+        absent: Entries whose object is not here; a remote may have it.
+        damaged: Journal lines that could not be read.
+        failures: Files that could not be read.
+    """
+
+    entries: int
+    objects: int
+    absent: int
+    damaged: int
+    failures: tuple[Failure, ...]
+
+
+def restore(root: Path, on_event: OnEvent) -> None:
+    """Make the index of the store at `root`, unless another process has done so meanwhile."""
+    with _alone(root):
+        if not _is_readable(root / INDEX):
+            _rebuild(root, on_event)
+
+
+def rebuild(root: Path, on_event: OnEvent) -> RebuildReport:
+    """Make the index of the store at `root` anew."""
+    with _alone(root):
+        return _rebuild(root, on_event)
+
+
+def _rebuild(root: Path, on_event: OnEvent) -> RebuildReport:
+    for suffix in _SIDE_FILES:
+        (root / (UNFINISHED + suffix)).unlink(missing_ok=True)
+    index = Index(root / UNFINISHED)
+    backend = LocalBackend(root)
+    files = list(backend.list(OBJECTS))
+    on_event(Started("rebuild", len(files), sum(info.size for info in files)))
+    failures = _add_objects(index, root, files, on_event)
+    kept: set[Digest] = set()
+    for info in backend.list(MANIFEST):
+        failures += _add_segment(index, root, info, kept)
+    journal = replay(Journal(root / JOURNAL, durable=False).paths())
+    absorb(index, _claims(journal.records, kept))
+    _mark_kept(index, kept)
+    report = _report(index, journal.damaged, failures)
+    index.close()
+    _set_aside(root)
+    (root / UNFINISHED).replace(root / INDEX)
+    on_event(Finished("rebuild"))
+    if report.objects or report.entries or failures or journal.damaged:
+        on_event(Warned(_summary(report)))
+    return report
+
+
+def _add_objects(index: Index, root: Path, files: list[Info], on_event: OnEvent) -> list[Failure]:
+    failures: list[Failure] = []
+    for start in range(0, len(files), _BATCH):
+        batch = files[start : start + _BATCH]
+        with index.writing() as connection:
+            for info in batch:
+                path = root / info.name
+                try:
+                    put_objects(connection, [_object(path, info)], used=path.stat().st_mtime_ns // 1_000_000)
+                except (CasstoreError, FileNotFoundError) as error:
+                    failures.append(Failure(info.name, str(error)))
+        on_event(Advanced("rebuild", len(batch), sum(info.size for info in batch)))
+    return failures
+
+
+def _object(path: Path, info: Info) -> Stored:
+    """Return what a file holds: by its headers where it has one frame, since the next read verifies it."""
+    digest = digest_in(info.name)
+    size = claimed_size(path)
+    return (
+        Stored(digest, size, info.size) if size <= FRAME_SIZE else examine(path, Stored(digest, UNKNOWN, 0))
+    )
+
+
+def _add_segment(index: Index, root: Path, info: Info, kept: set[Digest]) -> list[Failure]:
+    try:
+        absorb(index, _claims(read_segment(root / info.name, digest_in(info.name)), kept))
+    except (IntegrityError, FormatError) as error:
+        return [Failure(info.name, str(error))]
+    return []
+
+
+def _claims(records: Iterator[Record] | tuple[Record, ...], kept: set[Digest]) -> Iterator[Claim]:
+    """Yield the claims among records, and note the objects put by hand."""
+    for record in records:
+        if isinstance(record, Claim):
+            yield record
+        elif isinstance(record, Location) and record.kept:
+            kept.add(record.known.digest)
+
+
+def _mark_kept(index: Index, kept: set[Digest]) -> None:
+    with index.writing() as connection:
+        rows = [(bytes.fromhex(digest),) for digest in kept]
+        connection.executemany("UPDATE objects SET kept = 1 WHERE digest = ?", rows)
+
+
+def _report(index: Index, damaged: int, failures: list[Failure]) -> RebuildReport:
+    entries = absent = 0
+    for claim in index.claims():
+        if isinstance(claim, Entry):
+            entries += 1
+            absent += index.known(claim.object) is None
+    return RebuildReport(entries, index.sums()[1], absent, damaged, tuple(failures))
+
+
+def _summary(report: RebuildReport) -> str:
+    text = f"rebuilt the index: {report.entries} entries, {report.objects} objects"
+    if report.absent:
+        text += f", {report.absent} of the entries without their object here"
+    if report.failures:
+        text += f"; could not read {len(report.failures)} files"
+    if report.damaged:
+        text += f"; could not read {report.damaged} journal lines"
+    return text + "; last uses and the ledger of savings begin anew"
+
+
+def _is_readable(path: Path) -> bool:
+    if not path.exists() or not path.stat().st_size:
+        return False
+    try:
+        Index(path).close()
+    except DamagedIndexError:
+        return False
+    return True
+
+
+def _set_aside(root: Path) -> None:
+    """Move a damaged index out of the way, with the files that belong to it."""
+    if not (root / INDEX).exists():
+        (root / f"{INDEX}-wal").unlink(missing_ok=True)
+        (root / f"{INDEX}-shm").unlink(missing_ok=True)
+        return
+    folder = root / QUARANTINE
+    folder.mkdir(mode=0o700, exist_ok=True)
+    stamp = now()
+    for suffix in _SIDE_FILES:
+        with contextlib.suppress(FileNotFoundError):
+            (root / (INDEX + suffix)).replace(folder / f"{stamp}-{INDEX}{suffix}")
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold the store's rebuild lock."""
+    descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

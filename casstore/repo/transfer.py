@@ -1,0 +1,51 @@
+"""The moving of objects: a bounded pool of workers, in bounded memory.  Floor: repo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from casstore.errors import CasstoreError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+WORKERS = 16
+"""Requests under way at once; S3 answers one in tens of milliseconds, whatever others it is answering."""
+
+_AHEAD = 4
+"""Jobs waiting for each worker, so that none is idle while results are taken in."""
+
+
+def parallel(
+    work: Callable[[T], R], items: Iterable[T], workers: int | None = None
+) -> Iterator[tuple[T, R | CasstoreError]]:
+    """Yield each item with what `work` made of it, as they are done.
+
+    A `CasstoreError` is a result, so that one bad object does not stop the others; anything else is raised,
+    and what has not begun by then never does.
+    """
+    count = workers or WORKERS
+    remaining = iter(items)
+    with ThreadPoolExecutor(count, thread_name_prefix="casstore") as pool:
+        running: dict[Future[R], T] = {}
+        try:
+            for item in remaining:
+                running[pool.submit(work, item)] = item
+                if len(running) >= count * _AHEAD:
+                    yield from _settled(running)
+            while running:
+                yield from _settled(running)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _settled(running: dict[Future[R], T]) -> Iterator[tuple[T, R | CasstoreError]]:
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        item = running.pop(future)
+        error = future.exception()
+        if error is not None and not isinstance(error, CasstoreError):
+            raise error
+        yield item, future.result() if error is None else error

@@ -1,0 +1,1 @@
+"""Objects: their paths, their compression, their storing and reading.  Floor: store."""

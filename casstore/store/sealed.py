@@ -1,0 +1,148 @@
+"""Sealed files: content of any length as zstd frames and a seal.  Floor: store.
+
+They are written and verified in bounded memory.
+Objects and segments are such files. What one is called and where it lies is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from casstore.digest import Digest, digest_of
+from casstore.errors import IntegrityError
+from casstore.store.codec import (
+    FRAME_SIZE,
+    SEAL_SIZE,
+    Codec,
+    check_seal,
+    content_size,
+    decompress,
+    read_frames,
+    seal_for,
+)
+
+UNKNOWN = -1
+"""The size of content whose size is not known."""
+
+UNBOUNDED = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """The frames of an object of more than `FRAME_SIZE` bytes.
+
+    Attributes:
+        stored: Stored bytes of each.
+        digests: SHA-256 of the content of each.
+    """
+
+    stored: tuple[int, ...]
+    digests: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is known of an object where it is stored.
+
+    Attributes:
+        digest: SHA-256 of its content.
+        size: Bytes of content.
+        stored: Bytes of the file.
+        frames: Its frames, where it has several and they are known.
+    """
+
+    digest: Digest
+    size: int
+    stored: int
+    frames: Frames | None = None
+
+
+def write_sealed(source: BinaryIO, file: BinaryIO, codec: Codec) -> Stored:
+    """Compress all of `source` into `file`, and return what it holds."""
+    total = _Total()
+    content = _read_full(source)
+    while content or not total.lengths:
+        frame = codec.compress(content)
+        file.write(frame)
+        total.add(frame, content)
+        content = _read_full(source)
+    file.write(seal_for(total.checksum))
+    return total.known()
+
+
+def examine(path: Path, expected: Stored, *, limit: int = UNBOUNDED) -> Stored:
+    """Verify the sealed file at `path` in bounded memory, and return what it truly holds, frames included.
+
+    Args:
+        path: A local file.
+        expected: Its digest; and its size, or `UNKNOWN`.
+        limit: Bytes of content at which to give up.
+
+    Raises:
+        IntegrityError: It does not hold the expected content.
+    """
+    total = _Total()
+    limit = limit if expected.size == UNKNOWN else expected.size
+    with path.open("rb") as file:
+        length = os.fstat(file.fileno()).st_size - SEAL_SIZE
+        for frame in read_frames(file, length):
+            total.add(frame, decompress(frame))
+            if total.size > limit:
+                raise IntegrityError(f"{path.name} holds more content than it may")
+        check_seal(file.read(), total.checksum)
+    known = total.known()
+    if known.digest != expected.digest or expected.size not in (UNKNOWN, known.size):
+        raise IntegrityError(f"{path.name} does not fit its digest {expected.digest}")
+    return known
+
+
+def contents(path: Path) -> Iterator[bytes]:
+    """Yield the content of the sealed file at `path`, a frame at a time, unverified: `examine` it first."""
+    with path.open("rb") as file:
+        for frame in read_frames(file, os.fstat(file.fileno()).st_size - SEAL_SIZE):
+            yield decompress(frame)
+
+
+def claimed_size(path: Path) -> int:
+    """Return how many bytes of content the headers in the file at `path` claim, without decoding it."""
+    with path.open("rb") as file:
+        length = os.fstat(file.fileno()).st_size - SEAL_SIZE
+        return sum(content_size(frame) for frame in read_frames(file, length))
+
+
+class _Total:
+    """Adds up the frames of one object as they go by."""
+
+    def __init__(self) -> None:
+        self._whole = hashlib.sha256()
+        self.checksum = 0
+        self.size = 0
+        self.lengths: list[int] = []
+        self._digests: list[Digest] = []
+
+    def add(self, frame: bytes, content: bytes) -> None:
+        self._whole.update(content)
+        self.checksum = zlib.crc32(frame, self.checksum)
+        self.size += len(content)
+        self.lengths.append(len(frame))
+        self._digests.append(digest_of(content))
+
+    def known(self) -> Stored:
+        frames = Frames(tuple(self.lengths), tuple(self._digests)) if len(self.lengths) > 1 else None
+        return Stored(Digest(self._whole.hexdigest()), self.size, sum(self.lengths) + SEAL_SIZE, frames)
+
+
+def _read_full(source: BinaryIO) -> bytes:
+    """Read `FRAME_SIZE` bytes, or what there is: a pipe gives less at a time."""
+    pieces: list[bytes] = []
+    missing = FRAME_SIZE
+    while missing and (piece := source.read(missing)):
+        pieces.append(piece)
+        missing -= len(piece)
+    return b"".join(pieces)
