@@ -68,7 +68,7 @@ def _make_one(path: str, modes: Modes, *, durable: bool) -> None:
         if not os.path.isdir(path):
             raise
         return  # another process was faster
-    os.chmod(path, modes.folder)
+    _grant(path, modes.folder)
     if durable:
         sync_folder(os.path.dirname(path))
 
@@ -93,7 +93,7 @@ def write_file(
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, modes.file)
     try:
         try:
-            os.fchmod(descriptor, modes.file)
+            _grant(descriptor, modes.file)
             write_all(descriptor, content)
             if durable:
                 os.fsync(descriptor)
@@ -130,7 +130,7 @@ def fill_file(source: str, path: str, modes: Modes = PRIVATE, *, durable: bool =
     try:
         writer = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, modes.file)
         try:
-            os.fchmod(writer, modes.file)
+            _grant(writer, modes.file)
             while chunk := os.read(reader, COPY_CHUNK):
                 write_all(writer, chunk)
             if durable:
@@ -198,6 +198,13 @@ def _rename_new(temporary: str, path: str) -> None:
         os.rename(temporary, path)
     finally:
         os.close(folder)
+
+
+def _grant(made: str | int, mode: int) -> None:
+    """Set the mode of what was just made, whatever the umask took away."""
+    # We own it, so a refusal means a file system without modes (FAT, some shares): its mount decides.
+    with contextlib.suppress(PermissionError):
+        os.chmod(made, mode)
 
 
 def temporary_beside(path: str) -> str:

@@ -37,6 +37,10 @@ class Backend(Protocol):
     def url(self) -> str:
         """Where this is, without credentials, for people to read."""
 
+    @property
+    def part_size(self) -> int | None:
+        """Bytes of the parts in which `upload` sends twice as much and more; None where it never does."""
+
     def requests(self) -> Mapping[str, int]:
         """Requests sent so far by verb: ``GET``, ``PUT``, ``LIST``, ``HEAD``, ``DELETE``, ``POST``.
 

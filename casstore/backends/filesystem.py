@@ -21,7 +21,7 @@ from casstore.backends import atomic
 from casstore.backends.base import Info
 from casstore.backends.counts import RequestCounter
 from casstore.backends.mapping import from_driver_error, short_range
-from casstore.backends.names import check_folder, check_name, check_range, is_listed
+from casstore.backends.names import check_folder, check_name, check_range, check_target, is_listed
 from casstore.errors import CasstoreError, ConfigError
 
 Connect = Callable[[], AbstractFileSystem]
@@ -55,6 +55,8 @@ class FsspecBackend:
         atomic_put: Whether puts are atomic, so that no temporary name is needed.
         durable: Local writes return only when they are on the disk.
     """
+
+    part_size: int | None = None
 
     def __init__(
         self, connect: Connect, root: str, *, url: str, atomic_put: bool, durable: bool = False
@@ -100,6 +102,7 @@ class FsspecBackend:
     def download(self, name: str, path: Path) -> None:
         """Copy `name` into the local file `path`; see `Backend.download`."""
         source = self._path(name)
+        check_target(path)
         self._count("GET")
         with self._seam("read", name):
             self._get_file(self._filesystem(), source, path)
@@ -120,14 +123,14 @@ class FsspecBackend:
                     _in_folder(filesystem, path, lambda: filesystem.pipe_file(temporary, content))
                     _rename(filesystem, temporary, path, exclusive=exclusive)
 
-    def upload(self, path: Path, name: str) -> None:
+    def upload(self, path: Path, name: str, *, consume: bool = False) -> None:
         """Make `name` hold the content of `path`; see `Backend.upload`."""
         target = self._path(name)
         self._count("PUT")
         with self._seam("write", name):
             filesystem = self._filesystem()
             if isinstance(filesystem, LocalFileSystem):
-                self._upload_local(path, target)
+                self._upload_local(path, target, consume=consume)
             elif self._atomic_put:
                 self._put_file(filesystem, path, target)
             else:
@@ -224,10 +227,11 @@ class FsspecBackend:
         atomic.make_folder(path.rpartition("/")[0], modes, durable=self._durable)
         atomic.write_file(path, content, modes, durable=self._durable, exclusive=exclusive)
 
-    def _upload_local(self, path: Path, target: str) -> None:
+    def _upload_local(self, path: Path, target: str, *, consume: bool) -> None:
+        place = atomic.move_file if consume else atomic.copy_file
         modes = atomic.modes_below(self._prefix)
         atomic.make_folder(target.rpartition("/")[0], modes, durable=self._durable)
-        atomic.move_file(str(path), target, modes, durable=self._durable)
+        place(str(path), target, modes, durable=self._durable)
 
 
 class MemoryBackend(FsspecBackend):

@@ -14,7 +14,7 @@ from casstore.backends import atomic
 from casstore.backends.base import Info
 from casstore.backends.counts import RequestCounter
 from casstore.backends.mapping import from_os_error, short_range
-from casstore.backends.names import check_folder, check_name, check_range, is_listed
+from casstore.backends.names import check_folder, check_name, check_range, check_target, is_listed
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 
@@ -26,6 +26,8 @@ class LocalBackend:
         root: The folder.
         durable: Writes return only when file and name are on the disk.
     """
+
+    part_size: int | None = None
 
     def __init__(self, root: str | os.PathLike[str], *, durable: bool = False) -> None:
         self._root = os.path.abspath(os.fspath(root))
@@ -77,6 +79,7 @@ class LocalBackend:
     def download(self, name: str, path: Path) -> None:
         """Copy `name` into the local file `path`; see `Backend.download`."""
         source = self._prefix + check_name(name)
+        check_target(path)
         self._counter.add("GET")
         try:
             atomic.fill_file(source, os.fspath(path))
@@ -97,17 +100,18 @@ class LocalBackend:
         except OSError as error:
             raise from_os_error(error, "write", name, self.url) from error
 
-    def upload(self, path: Path, name: str) -> None:
-        """Take over the local file `path` as `name`; see `Backend.upload`."""
+    def upload(self, path: Path, name: str, *, consume: bool = False) -> None:
+        """Copy the local file `path` to `name`, or rename it; see `Backend.upload`."""
+        place = atomic.move_file if consume else atomic.copy_file
         source, target = os.fspath(path), self._prefix + check_name(name)
         self._counter.add("PUT")
         modes = self._modes or self._find_modes()
         try:
             try:
-                atomic.move_file(source, target, modes, durable=self._durable)
+                place(source, target, modes, durable=self._durable)
             except FileNotFoundError:
                 atomic.make_folder(os.path.dirname(target), modes, durable=self._durable)
-                atomic.move_file(source, target, modes, durable=self._durable)
+                place(source, target, modes, durable=self._durable)
         except OSError as error:
             raise from_os_error(error, "write", name, self.url) from error
 

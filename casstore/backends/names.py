@@ -1,4 +1,4 @@
-"""Which names a backend accepts.  Floor: backends.
+"""Which names, ranges and targets a backend accepts.  Floor: backends.
 
 Names are spelled by the layout from validated digests; this is the second lock on the same door, so that no
 text ever leaves a store's root. It knows the shape of a name, not what any name means.
@@ -7,8 +7,9 @@ text ever leaves a store's root. It knows the shape of a name, not what any name
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from casstore.errors import FormatError
+from casstore.errors import BackendError, FormatError
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*+"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*+")
@@ -44,6 +45,16 @@ def check_range(start: int, length: int) -> None:
     """
     if start < 0 or length < 0:
         raise FormatError(f"not a range of bytes: {length} from {start}")
+
+
+def check_target(path: Path) -> None:
+    """Accept a local file that can be made: a missing folder must not be taken for a missing name.
+
+    Raises:
+        BackendError: The folder of `path` is not there, or `path` is a folder.
+    """
+    if not path.parent.is_dir() or path.is_dir():
+        raise BackendError(f"cannot make the file {path}: its folder is missing, or it is a folder itself")
 
 
 def is_listed(name: str) -> bool:

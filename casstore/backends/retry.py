@@ -56,6 +56,11 @@ class RetryingBackend:
         """Where the inner backend is."""
         return self._inner.url
 
+    @property
+    def part_size(self) -> int | None:
+        """The inner backend's part size."""
+        return self._inner.part_size
+
     def requests(self) -> Mapping[str, int]:
         """Return the inner backend's requests, repeated ones included."""
         return self._inner.requests()
@@ -79,9 +84,9 @@ class RetryingBackend:
         else:
             self._repeat(lambda: self._inner.write(name, content))
 
-    def upload(self, path: Path, name: str) -> None:
+    def upload(self, path: Path, name: str, *, consume: bool = False) -> None:
         """Make `name` hold the content of `path`; see `Backend.upload`."""
-        self._repeat(lambda: self._inner.upload(path, name))
+        self._repeat(lambda: self._inner.upload(path, name, consume=consume))
 
     def delete(self, name: str) -> None:
         """Remove `name`; see `Backend.delete`."""

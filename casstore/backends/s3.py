@@ -7,7 +7,10 @@ s3fs to all of this, request by request.
 
 from __future__ import annotations
 
+import os
+from asyncio import AbstractEventLoop
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult
@@ -48,6 +51,8 @@ class S3Backend(FsspecBackend):
         profile: The AWS profile that has the credentials.
     """
 
+    part_size = PART_SIZE
+
     def __init__(
         self,
         bucket: str,
@@ -77,6 +82,7 @@ class S3Backend(FsspecBackend):
             skip_instance_cache=True,
         )
         filesystem.retries = 1  # tries, that is; the retry is ours
+        filesystem.close_session = partial(_close_session, os.getpid())
         return filesystem
 
     def _settings(self) -> dict[str, Any]:
@@ -153,6 +159,12 @@ def open_s3(
     if not bucket or parts.query or parts.fragment or "//" in prefix:
         raise ConfigError(f"not a bucket and a prefix: {parts.geturl()!r}; write s3://bucket/prefix")
     return S3Backend(bucket, prefix, endpoint=endpoint, region=region, profile=profile)
+
+
+def _close_session(process: int, loop: AbstractEventLoop, client: object) -> None:
+    """Close the connections of `process`; s3fs does so on exit, where a child would wait for a dead loop."""
+    if process == os.getpid():
+        S3FileSystem.close_session(loop, client)
 
 
 def _part_size(size: int) -> int:

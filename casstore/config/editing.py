@@ -11,6 +11,7 @@ import os
 import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -187,8 +188,10 @@ def _reader(name: str) -> str:
             return field
         case ["remotes", _, field] if field in REMOTE_SETTINGS:
             return field
-    known = ", ".join([*SETTINGS, *(f"remotes.NAME.{field}" for field in REMOTE_SETTINGS)])
-    raise ConfigError(f"no such setting: {name!r}; there are: {known}")
+    known = [*SETTINGS, *(f"remotes.NAME.{field}" for field in REMOTE_SETTINGS)]
+    close = get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+    raise ConfigError(f"no such setting: {name!r}; {hint}")
 
 
 def _checked(name: str, text: str) -> Value:

@@ -21,6 +21,6 @@ def store_path(explicit: str | Path | None = None) -> Path:
     chosen = explicit or os.environ.get(STORE_VARIABLE)
     if chosen:
         return Path(os.path.abspath(os.path.expanduser(chosen)))  # noqa: PTH100, PTH111 - Path.resolve() would follow symbolic links
-    import platformdirs  # noqa: PLC0415 - not needed where the folder was named
+    import platformdirs
 
     return platformdirs.user_cache_path("casstore")

@@ -124,7 +124,7 @@ REMOTE_SETTINGS: Mapping[str, Callable[[object], str]] = {
 
 
 def _parsed(file: Path, content: bytes) -> Mapping[str, object]:
-    import tomllib  # noqa: PLC0415 - a store without a config.toml does not pay for it
+    import tomllib
 
     try:
         return tomllib.loads(content.decode())

@@ -1,0 +1,81 @@
+"""What every test gets: a home of its own, no credentials, and on request a bucket on a real HTTP server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.s3 import Server, running_server
+
+_FOREIGN = ("AWS_", "CASSTORE_", "XDG_", "FSSPEC_", "S3FS_", "OPENAI_", "ANTHROPIC_")
+"""Prefixes of environment variables that would let a test see the machine it runs on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A fresh bucket.
+
+    Attributes:
+        name: Its name.
+        url: A store in it, under a prefix: ``s3://<name>/team``.
+        endpoint: Where its server listens; also in ``AWS_ENDPOINT_URL``, for child processes too.
+    """
+
+    name: str
+    url: str
+    endpoint: str
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the test an empty home, and an environment without settings or credentials."""
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN):
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    for name, folder in (
+        ("XDG_CACHE_HOME", ".cache"),
+        ("XDG_CONFIG_HOME", ".config"),
+        ("XDG_DATA_HOME", ".local/share"),
+        ("XDG_STATE_HOME", ".local/state"),
+    ):
+        monkeypatch.setenv(name, str(home / folder))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(home / "no-aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "no-aws-credentials"))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    """Yield the S3 server of this test process."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """Return an empty bucket; the environment leads this process and its children to it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test-access-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret-key")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
+    name = s3_server.new_bucket()
+    return Bucket(name, f"s3://{name}/team", s3_server.endpoint)
+
+
+@pytest.fixture
+def requests_log(s3_server: Server, bucket: Bucket) -> Server:
+    """Return the server, whose `requests` and `verbs` began with this test's bucket; `clear` starts anew."""
+    assert not s3_server.requests(), f"{bucket.name} is not fresh"
+    return s3_server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a path for a store that does not exist yet."""
+    return tmp_path / "store"
