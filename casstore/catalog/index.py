@@ -12,26 +12,33 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from casstore.catalog import statements
 from casstore.catalog.records import Claim
-from casstore.catalog.rows import claim_from, claim_row, stored_from, stored_row
+from casstore.catalog.rows import DamagedIndexError, claim_from, claim_row, stored_from, stored_row
 from casstore.digest import Digest, Key
-from casstore.errors import BackendError, ConfigError, FormatError, NotFoundError
+from casstore.errors import BackendError, CasstoreError, ConfigError, NotFoundError
 from casstore.store.sealed import Stored
 
 BUSY_TIMEOUT = 30.0
 """Seconds a writer waits for another before it gives up."""
 
-_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CORRUPT_INDEX", "SQLITE_CORRUPT_VTAB")
+_PRAGMAS = {
+    "cache_size": -8192,  # KiB: the inner pages of a million entries
+    "wal_autocheckpoint": 4000,  # pages of 4 KiB: each checkpoint waits for the disk, and random keys fill it soon
+}
 
+_T = TypeVar("_T")
 
-class DamagedIndexError(FormatError):
-    """The index cannot be read; it can be rebuilt."""
+RECENT = 60_000
+"""Milliseconds for which a use by this process is remembered after it was written."""
+
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
+"""How the names of errors begin that only another index mends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +95,33 @@ class Index:
     Args:
         path: The database file.
         durable: Whether a transaction reaches the disk before it returns.
+        create: Begin an empty index where there is none.
+        restore: Called where the index is lost or damaged: puts another one in its place.
 
     Raises:
-        DamagedIndexError: The file is no index of this version.
+        DamagedIndexError: There is no index of this version, and nobody to restore it.
     """
 
-    def __init__(self, path: Path, *, durable: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durable: bool = False,
+        create: bool = False,
+        restore: Callable[[], None] | None = None,
+    ) -> None:
         self._path = path
         self._durable = durable
+        self._create = create
+        self._restore = restore
         self._lock = threading.RLock()
+        self._mapped = _Mapped(path, self._distrust)
         self._open: sqlite3.Connection | None = None
         self._owner = 0
         self._inode = 0
+        self._broken = False
         self._uses: dict[Digest, int] = {}
+        self._recent: dict[Digest, int] = {}
         self._tallies: dict[tuple[str, str, str, str], float] = {}
         with self.reading():
             pass
@@ -110,16 +131,26 @@ class Index:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Yield the connection for statements that change nothing."""
-        with self._lock, _mapped(self._path):
+        with self._lock, self._mapped:
+            self._follow()
             yield self._connection()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection within a transaction, which is rolled back if the block raises."""
+        """Yield the connection within a transaction, which is rolled back if the block raises.
+
+        Within another such block it is part of that one's transaction.
+        """
         with self._lock:
-            self._follow()
-            with self._transaction("BEGIN IMMEDIATE") as connection:
-                yield connection
+            if self._is_busy():
+                yield self._connection()
+                return
+            while True:
+                with self._transaction("BEGIN IMMEDIATE") as connection:
+                    if self._is_current():
+                        yield connection
+                        return
+                self._drop_connection()  # another process put a new index in its place
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[sqlite3.Connection]:
@@ -129,7 +160,7 @@ class Index:
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        with _mapped(self._path):
+        with self._mapped:
             connection = self._connection()
             connection.execute(begin)
             try:
@@ -157,19 +188,18 @@ class Index:
 
     def find(self, key: Key) -> Found | None:
         """Return what is known of `key`, in one statement."""
-        with self._lock, _mapped(self._path):
+        with self._lock, self._mapped:
             row = self._connection().execute(statements.FIND, (bytes.fromhex(key),)).fetchone()
-        if row is None:
-            return None
-        content, generation, created, labels, refs, size, stored, frames = row
-        claim = claim_from((bytes.fromhex(key), content, generation, created, labels, refs))
-        return Found(claim, None if size is None else stored_from(content, size, stored, frames))
+            if row is None:
+                return None
+            content, generation, created, labels, refs, size, stored, frames = row
+            claim = claim_from((bytes.fromhex(key), content, generation, created, labels, refs))
+            return Found(claim, None if size is None else stored_from(content, size, stored, frames))
 
     def claims(self) -> Iterator[Claim]:
         """Yield every standing claim, by key."""
         query = "SELECT * FROM entries WHERE key > ? ORDER BY key LIMIT 1000"
-        for key, content, generation, created, labels, refs in self._pages(query):
-            yield claim_from((key, content, generation, created, labels, refs))
+        yield from self._pages(query, claim_from)
 
     def known(self, digest: Digest) -> Stored | None:
         """Return what is stored here of an object."""
@@ -181,11 +211,11 @@ class Index:
 
     def objects(self) -> Iterator[ObjectInfo]:
         """Yield every object stored here, by digest."""
-        query = (
-            "SELECT digest, size, stored, used, kept FROM objects WHERE digest > ? ORDER BY digest LIMIT 1000"
+        columns = "digest, size, stored, used, kept"
+        query = f"SELECT {columns} FROM objects WHERE digest > ? ORDER BY digest LIMIT 1000"
+        yield from self._pages(
+            query, lambda row: ObjectInfo(Digest(row[0].hex()), *row[1:4], kept=bool(row[4]))
         )
-        for digest, size, stored, used, kept in self._pages(query):
-            yield ObjectInfo(Digest(digest.hex()), size, stored, used, bool(kept))
 
     def resolve(self, prefix: str) -> Key:
         """Return the one key that begins with the hex digits `prefix`.
@@ -229,9 +259,8 @@ class Index:
         """Yield what may be evicted, the first to go first: digest, stored bytes, held by a remote."""
         self.flush()
         with self.reading() as connection:
-            rows = connection.execute(statements.EVICTABLE).fetchall()
-        for digest, stored, _, held in rows:
-            yield Digest(digest.hex()), stored, bool(held)
+            for digest, stored, _, held in connection.execute(statements.EVICTABLE):
+                yield Digest(digest.hex()), stored, bool(held)
 
     # What is collected in memory
 
@@ -240,8 +269,8 @@ class Index:
         self._uses[digest] = now()
 
     def used_here(self) -> Mapping[Digest, int]:
-        """Return the uses that are not written yet, in milliseconds since the Unix epoch."""
-        return dict(self._uses)
+        """Return the last uses by this process, `RECENT` ones at least, in milliseconds since the Unix epoch."""
+        return self._recent | self._uses
 
     def tally(self, provider: str, model: str, counts: Mapping[str, float]) -> None:
         """Add to counters of the ledger, under today's date."""
@@ -264,54 +293,91 @@ class Index:
     def flush(self) -> None:
         """Write the uses and counters collected in memory, in one transaction."""
         with self._lock:
-            uses, tallies = self._uses, self._tallies
-            if not uses and not tallies:
+            if not self._uses and not self._tallies:
                 return
-            rows = [(used, bytes.fromhex(digest)) for digest, used in uses.items()]
-            with self.writing() as connection:
-                connection.executemany("UPDATE objects SET used = max(used, ?) WHERE digest = ?", rows)
-                connection.executemany(
-                    statements.TALLY, [(*counter, value) for counter, value in tallies.items()]
-                )
-            self._uses, self._tallies = {}, {}
+            # Swapped first: other threads go on noting uses meanwhile, without the lock.
+            uses, self._uses = self._uses, {}
+            try:
+                self._write_collected(uses)
+            except BaseException:
+                self._uses = uses | self._uses
+                raise
+            since = now() - RECENT
+            self._recent = {digest: used for digest, used in (self._recent | uses).items() if used >= since}
+            self._tallies = {}
+
+    def _write_collected(self, uses: Mapping[Digest, int]) -> None:
+        rows = [(used, bytes.fromhex(digest)) for digest, used in uses.items()]
+        with self.writing() as connection:
+            connection.executemany("UPDATE objects SET used = max(used, ?) WHERE digest = ?", rows)
+            tallies = [(*counter, value) for counter, value in self._tallies.items()]
+            connection.executemany(statements.TALLY, tallies)
+
+    def renew_lock(self) -> None:
+        """Begin with a free lock, in a forked child."""
+        self._lock = threading.RLock()
 
     # The connection
 
     def _connection(self) -> sqlite3.Connection:
-        if self._open is None or self._owner != os.getpid():
-            # A connection must not be closed in a forked child: that would release the parent's locks.
-            self._forget_parent()
-            self._open = _connect(self._path, durable=self._durable)
+        if self._open is None or self._owner != os.getpid() or (self._broken and not self._is_busy()):
+            self._drop_connection()
+            self._open = self._connect()
             self._owner = os.getpid()
             self._inode = self._path.stat().st_ino
         return self._open
 
-    def _forget_parent(self) -> None:
-        if self._open is not None:
-            _INHERITED.append(self._open)
-            self._uses, self._tallies = {}, {}
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            return _connect(self._path, durable=self._durable, create=self._create)
+        except DamagedIndexError:
+            if self._restore is None:
+                raise
+        self._restore()
+        return _connect(self._path, durable=self._durable, create=False)
+
+    def _is_busy(self) -> bool:
+        """Return whether a transaction is under way, which holds the connection in its place."""
+        return self._open is not None and self._owner == os.getpid() and self._open.in_transaction
+
+    def _is_current(self) -> bool:
+        """Return whether the file that is open is still the index."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def _follow(self) -> None:
         """Reopen if another process has rebuilt the index."""
-        with contextlib.suppress(FileNotFoundError):
-            if self._open is None or self._path.stat().st_ino == self._inode:
-                return
-        self._drop_connection()
+        if self._open is not None and not self._is_busy() and not self._is_current():
+            self._drop_connection()
+
+    def _distrust(self) -> None:
+        """Put a damaged index out of the way, so that whoever comes next has it rebuilt."""
+        self._broken = True
+        with contextlib.suppress(OSError):
+            if self._is_current():
+                self._path.rename(self._path.with_name(f"{self._path.name}.damaged"))
 
     def _drop_connection(self) -> None:
         if self._open is not None and self._owner == os.getpid():
             self._open.close()
-        self._open = None
+        elif self._open is not None:
+            # In a forked child; closing the parent's connection here would release the parent's locks.
+            _INHERITED.append(self._open)
+            self._uses, self._recent, self._tallies = {}, {}, {}
+        self._open, self._broken = None, False
 
-    def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """Yield rows in pages, so that no statement stays open while a caller takes its time."""
+    def _pages(self, query: str, convert: Callable[[Any], _T]) -> Iterator[_T]:
+        """Yield converted rows in pages, so that no statement stays open while a caller takes its time."""
         after = b""
         while True:
             with self.reading() as connection:
                 rows = connection.execute(query, (after,)).fetchall()
+                page = [convert(row) for row in rows]
             if not rows:
                 return
-            yield from rows
+            yield from page
             after = rows[-1][0]
 
 
@@ -361,23 +427,31 @@ _INHERITED: list[sqlite3.Connection] = []
 """Connections of the parent, kept in a forked child so that they are never closed there."""
 
 
-def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:
-    if not path.exists():  # SQLite would make the file with the umask's mode
+def _connect(path: Path, *, durable: bool, create: bool) -> sqlite3.Connection:
+    if create and not path.exists():  # SQLite would make the file with the umask's mode
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-    try:
-        _prepare(connection, durable=durable)
-    except BaseException:
-        connection.close()
-        raise
+    if not path.exists():
+        raise DamagedIndexError(f"{path} is not there")
+    with _Mapped(path):
+        url = f"{path.absolute().as_uri()}?mode=rw"  # never makes a file
+        connection = sqlite3.connect(
+            url, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        )
+        try:
+            _prepare(connection, durable=durable, create=create)
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, *, durable: bool) -> None:
+def _prepare(connection: sqlite3.Connection, *, durable: bool, create: bool) -> None:
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         _patiently(connection, "PRAGMA journal_mode = WAL")
+    for pragma, value in _PRAGMAS.items():
+        connection.execute(f"PRAGMA {pragma} = {value}")
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-    if _version(connection) == 0:
+    if create and _version(connection) == 0:
         connection.execute("BEGIN IMMEDIATE")
         if _version(connection) == 0:
             for statement in statements.SCHEMA.split(";\n"):
@@ -399,27 +473,52 @@ def _patiently(connection: sqlite3.Connection, statement: str) -> None:
         try:
             connection.execute(statement)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:
             return
 
 
-@contextlib.contextmanager
-def _mapped(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into casstore's: the one place that does."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        name = getattr(error, "sqlite_errorname", "")
-        if name in _DAMAGED:
-            raise DamagedIndexError(f"{path} is damaged ({error}): run 'casstore rebuild'") from error
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            message = (
-                f"{path} was locked for {BUSY_TIMEOUT:.0f} s by another process; try again when it is done"
-            )
-            raise BackendError(message, transient=True) from error
-        if name == "SQLITE_FULL":
-            raise BackendError(f"cannot write {path}: the disk is full; free some space") from error
-        raise BackendError(f"cannot use {path}: {error}") from error
+class _Mapped:
+    """Turns SQLite's errors into casstore's: the one place that does.
+
+    A class, since a generator would cost a hit 2 us.
+
+    Args:
+        path: The database file.
+        distrust: Called where the file turns out damaged.
+    """
+
+    __slots__ = ("_distrust", "_path")
+
+    def __init__(self, path: Path, distrust: Callable[[], None] | None = None) -> None:
+        self._path = path
+        self._distrust = distrust
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            translated = _translated(error, self._path)
+        elif isinstance(error, DamagedIndexError):
+            translated = error
+        else:
+            return
+        if self._distrust is not None and isinstance(translated, DamagedIndexError):
+            self._distrust()
+        if translated is not error:
+            raise translated from error
+
+
+def _translated(error: sqlite3.Error, path: Path) -> CasstoreError:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(_DAMAGED) or (name == "SQLITE_CANTOPEN" and not path.exists()):
+        return DamagedIndexError(f"{path} is damaged ({error}); whoever uses it next rebuilds it")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        held = f"{path} was locked for {BUSY_TIMEOUT:.0f} s by another process"
+        return BackendError(f"{held}; try again when it is done", transient=True)
+    if name == "SQLITE_FULL":
+        return BackendError(f"cannot write {path}: the disk is full; free some space")
+    return BackendError(f"cannot use {path}: {error}")

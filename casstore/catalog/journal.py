@@ -121,6 +121,10 @@ class Journal:
                 self._path.rename(self._path.with_suffix(DONE_SUFFIX))
             self._leave()
 
+    def renew_lock(self) -> None:
+        """Begin with a free lock, in a forked child."""
+        self._lock = threading.Lock()
+
     def claim(self) -> Claimed:
         """Claim every file that no living process writes to."""
         claimed = Claimed()

@@ -8,6 +8,7 @@ import orjson
 
 from casstore.catalog.records import Claim, Entry, Tombstone, dump_labels
 from casstore.digest import Digest, Key
+from casstore.errors import FormatError
 from casstore.store.sealed import Frames, Stored
 
 ClaimRow = tuple[bytes, bytes | None, int, int, str, bytes]
@@ -17,6 +18,10 @@ StoredRow = tuple[bytes, int, int, bytes | None]
 """digest, size, stored, frames."""
 
 _DIGEST_BYTES = 32
+
+
+class DamagedIndexError(FormatError):
+    """The index cannot be read; it can be rebuilt."""
 
 
 def claim_row(claim: Claim) -> ClaimRow:
@@ -30,13 +35,19 @@ def claim_row(claim: Claim) -> ClaimRow:
 
 
 def claim_from(row: ClaimRow) -> Claim:
-    """Return the claim in a row."""
+    """Return the claim in a row.
+
+    Raises:
+        DamagedIndexError: The row cannot be what was written.
+    """
     key, content, generation, created, labels, refs = row
-    if content is None:
-        return Tombstone(Key(key.hex()), generation, created)
-    return Entry(
-        Key(key.hex()), Digest(content.hex()), generation, created, orjson.loads(labels), refs_from(refs)
-    )
+    try:
+        if content is None:
+            return Tombstone(Key(key.hex()), generation, created)
+        fields = orjson.loads(labels)
+        return Entry(Key(key.hex()), Digest(content.hex()), generation, created, fields, refs_from(refs))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DamagedIndexError(f"the index has a damaged row: {error}") from error
 
 
 def refs_from(refs: bytes) -> tuple[Digest, ...]:

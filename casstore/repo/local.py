@@ -148,8 +148,18 @@ class Local:
             put_objects(connection, [known], used=now(), kept=True)
 
 
-def open_local(root: Path, config: Config, marker: Marker, *, durable: bool) -> Local:
-    """Open the parts of the store in the folder `root`, whose index exists or is begun."""
+def open_local(
+    root: Path, config: Config, marker: Marker, *, durable: bool, restore: Callable[[], None]
+) -> Local:
+    """Open the parts of the store in the folder `root`.
+
+    Args:
+        root: The folder.
+        config: Its settings.
+        marker: What its marker says.
+        durable: Whether writes reach the disk before they return.
+        restore: Makes the index where it is lost or damaged, now or later.
+    """
     codec = Codec(config.level)
     backend = LocalBackend(root, durable=durable)
     spool = root / SPOOL
@@ -160,6 +170,6 @@ def open_local(root: Path, config: Config, marker: Marker, *, durable: bool) -> 
         codec,
         backend,
         ObjectStore(backend, marker.shards, codec, spool),
-        Index(root / INDEX, durable=durable),
+        Index(root / INDEX, durable=durable, restore=restore),
         Journal(root / JOURNAL, durable=durable),
     )

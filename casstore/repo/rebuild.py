@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casstore.backends.local import LocalBackend
-from casstore.catalog.index import DamagedIndexError, Index, now, put_objects
+from casstore.catalog.index import Index, now, put_objects
 from casstore.catalog.journal import Journal, replay
 from casstore.catalog.records import Claim, Entry, Location, Record
+from casstore.catalog.rows import DamagedIndexError
 from casstore.catalog.segment import read_segment
 from casstore.catalog.tracking import absorb
 from casstore.digest import Digest
 from casstore.errors import CasstoreError, FormatError, IntegrityError
-from casstore.events import Advanced, Finished, OnEvent, Started, Warned
+from casstore.events import Advanced, Finished, OnEvent, Started, Warned, ignore
 from casstore.repo.local import INDEX, JOURNAL, QUARANTINE
 from casstore.repo.remote import Failure
 from casstore.store.codec import FRAME_SIZE
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 LOCK = "rebuild.lock"
 UNFINISHED = "index.rebuild"
 _BATCH = 1000
-_SIDE_FILES = ("", "-wal", "-shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class RebuildReport:
     failures: tuple[Failure, ...]
 
 
-def restore(root: Path, on_event: OnEvent) -> None:
+def restore(root: Path, on_event: OnEvent = ignore) -> None:
     """Make the index of the store at `root`, unless another process has done so meanwhile."""
     with _alone(root):
         if not _is_readable(root / INDEX):
@@ -62,15 +62,15 @@ def restore(root: Path, on_event: OnEvent) -> None:
 
 
 def rebuild(root: Path, on_event: OnEvent) -> RebuildReport:
-    """Make the index of the store at `root` anew."""
-    with _alone(root):
+    """Make the index of the store at `root` anew; other processes wait to write, and then use the new one."""
+    with _alone(root), _frozen(root / INDEX):
         return _rebuild(root, on_event)
 
 
 def _rebuild(root: Path, on_event: OnEvent) -> RebuildReport:
-    for suffix in _SIDE_FILES:
-        (root / (UNFINISHED + suffix)).unlink(missing_ok=True)
-    index = Index(root / UNFINISHED)
+    for path in root.glob(f"{UNFINISHED}*"):
+        path.unlink()
+    index = Index(root / UNFINISHED, create=True)
     backend = LocalBackend(root)
     files = list(backend.list(OBJECTS))
     on_event(Started("rebuild", len(files), sum(info.size for info in files)))
@@ -100,7 +100,7 @@ def _add_objects(index: Index, root: Path, files: list[Info], on_event: OnEvent)
                 path = root / info.name
                 try:
                     put_objects(connection, [_object(path, info)], used=path.stat().st_mtime_ns // 1_000_000)
-                except (CasstoreError, FileNotFoundError) as error:
+                except (CasstoreError, OSError) as error:
                     failures.append(Failure(info.name, str(error)))
         on_event(Advanced("rebuild", len(batch), sum(info.size for info in batch)))
     return failures
@@ -118,7 +118,7 @@ def _object(path: Path, info: Info) -> Stored:
 def _add_segment(index: Index, root: Path, info: Info, kept: set[Digest]) -> list[Failure]:
     try:
         absorb(index, _claims(read_segment(root / info.name, digest_in(info.name)), kept))
-    except (IntegrityError, FormatError) as error:
+    except (IntegrityError, FormatError, OSError) as error:
         return [Failure(info.name, str(error))]
     return []
 
@@ -159,8 +159,6 @@ def _summary(report: RebuildReport) -> str:
 
 
 def _is_readable(path: Path) -> bool:
-    if not path.exists() or not path.stat().st_size:
-        return False
     try:
         Index(path).close()
     except DamagedIndexError:
@@ -169,17 +167,23 @@ def _is_readable(path: Path) -> bool:
 
 
 def _set_aside(root: Path) -> None:
-    """Move a damaged index out of the way, with the files that belong to it."""
-    if not (root / INDEX).exists():
-        (root / f"{INDEX}-wal").unlink(missing_ok=True)
-        (root / f"{INDEX}-shm").unlink(missing_ok=True)
-        return
-    folder = root / QUARANTINE
-    folder.mkdir(mode=0o700, exist_ok=True)
+    """Move the old index out of the way, with the files that belong to it."""
     stamp = now()
-    for suffix in _SIDE_FILES:
-        with contextlib.suppress(FileNotFoundError):
-            (root / (INDEX + suffix)).replace(folder / f"{stamp}-{INDEX}{suffix}")
+    for path in root.glob(f"{INDEX}*"):
+        folder = root / QUARANTINE
+        folder.mkdir(mode=0o700, exist_ok=True)
+        path.rename(folder / f"{stamp}-{path.name}")
+
+
+@contextlib.contextmanager
+def _frozen(path: Path) -> Iterator[None]:
+    """Keep other processes from writing to the index at `path`, where that can be done."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(DamagedIndexError):
+            index = Index(path)
+            stack.callback(index.close)
+            stack.enter_context(index.writing())
+        yield
 
 
 @contextlib.contextmanager

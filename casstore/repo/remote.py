@@ -67,7 +67,6 @@ class Remote:
         )
         self.tracking = Tracking(local.index, config.url)
         self._marker = self.tracking.marker()
-        self._part_size: int | None = getattr(self.backend, "part_size", None)
 
     def objects(self) -> ObjectStore:
         """Return the remote's objects, for reading.
@@ -114,7 +113,7 @@ class Remote:
 
     def _contact(self, segments: int) -> Contact:
         if self._marker is not None:
-            return Contact(self.name, segments, part_size=self._part_size)
+            return Contact(self.name, segments, part_size=self.backend.part_size)
         try:
             self.objects()
         except NotFoundError:
@@ -122,8 +121,8 @@ class Remote:
                 raise FormatError(
                     f"{self.backend.url} has a manifest but no {MARKER}: restore it, or use another prefix"
                 ) from None
-            return Contact(self.name, 0, first=True, empty=True, part_size=self._part_size)
-        return Contact(self.name, segments, part_size=self._part_size)
+            return Contact(self.name, 0, first=True, empty=True, part_size=self.backend.part_size)
+        return Contact(self.name, segments, part_size=self.backend.part_size)
 
     def _listed(self) -> Iterable[tuple[Digest, int]]:
         for info in self.backend.list(MANIFEST):

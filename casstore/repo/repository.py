@@ -20,14 +20,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from casstore.backends.local import LocalBackend
-from casstore.catalog.index import DamagedIndexError, ObjectInfo, Tally, now, put_objects
+from casstore.catalog.index import ObjectInfo, Tally, now, put_objects
 from casstore.catalog.records import REFS_MAX, Claim, Entry, Tombstone, dump_labels
 from casstore.catalog.tracking import remotes_holding
 from casstore.config import Config, store_path
 from casstore.digest import DIGEST_DIGITS, Digest, Key, parse_digest, parse_key
 from casstore.errors import BackendError, CasstoreError, ConfigError, IntegrityError, NotFoundError
-from casstore.events import OnEvent, Warned, ignore
-from casstore.repo.local import INDEX, Local, open_local
+from casstore.events import OnEvent, ignore
+from casstore.repo.local import Local, open_local
 from casstore.store.marker import ensure_marker, read_marker
 from casstore.store.sealed import Stored
 
@@ -501,7 +501,15 @@ def _flush_all() -> None:
             repository.flush()
 
 
+def _after_fork() -> None:
+    """In a forked child: locks that other threads of the parent held would never be released."""
+    for repository in list(_OPEN):
+        repository.local.index.renew_lock()
+        repository.local.journal.renew_lock()
+
+
 atexit.register(_flush_all)
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _open(root: Path, config: Config, *, durable: bool, create: bool, on_event: OnEvent) -> Local:
@@ -512,22 +520,13 @@ def _open(root: Path, config: Config, *, durable: bool, create: bool, on_event: 
         if not create:
             raise NotFoundError(f"there is no store at {root}: run 'casstore init' to begin one") from None
         marker = ensure_marker(backend)
-    if _has_index(root):
-        try:
-            return open_local(root, config, marker, durable=durable)
-        except DamagedIndexError as error:
-            on_event(Warned(f"{error}; rebuilding it"))
-    from casstore.repo.rebuild import restore  # a store's first moment, or its index was lost
 
-    restore(root, on_event)
-    return open_local(root, config, marker, durable=durable)
+    def restore() -> None:  # a store's first moment, or its index is lost or damaged
+        from casstore.repo.rebuild import restore
 
+        restore(root, on_event)
 
-def _has_index(root: Path) -> bool:
-    try:
-        return (root / INDEX).stat().st_size > 0
-    except FileNotFoundError:
-        return False
+    return open_local(root, config, marker, durable=durable, restore=restore)
 
 
 def _live(claim: Claim | None, key: Key) -> Entry:

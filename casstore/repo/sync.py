@@ -7,6 +7,7 @@ and a segment is published only when all it names is there.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from casstore.digest import Digest
     from casstore.repo.local import Local
     from casstore.repo.repository import Repository
+
+_LARGE_AT_ONCE = threading.BoundedSemaphore(3)
+"""Large objects uploaded at once: each may hold 48 MiB, three parts of 8 MiB twice."""
 
 _BATCH = 200
 """Objects whose move is noted in one transaction: what an interruption may repeat."""
@@ -229,8 +233,9 @@ def _send(local: Local, target: ObjectStore, known: Stored) -> Stored:
             decode(sealed, known)
             target.backend.write(target.name(known.digest), sealed)
         else:
-            examine(local.path(name), known)
-            target.backend.upload(local.path(name), target.name(known.digest))
+            with _LARGE_AT_ONCE:
+                examine(local.path(name), known)
+                target.backend.upload(local.path(name), target.name(known.digest))
     except FileNotFoundError:
         error = NotFoundError(f"object {known.digest} is gone from {local.root}")
         local.condemn(known.digest, error)
