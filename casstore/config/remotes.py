@@ -44,6 +44,11 @@ class RemoteConfig:
     region: str | None = None
     profile: str | None = None
 
+    @property
+    def identity(self) -> str:
+        """What tells this store from others: its URL, and the service that the URL is meant for."""
+        return self.url if self.endpoint is None else f"{self.url} at {self.endpoint}"
+
 
 def check_name(text: str) -> str:
     """Return `text` as a remote's name.

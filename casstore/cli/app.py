@@ -1,0 +1,46 @@
+"""What every command is given: which store it is about.  Floor: cli.
+
+Opens nothing until a command asks for it, so that help and usage errors come at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from casstore.cli import output
+from casstore.config import store_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from casstore.repo.repository import Repository
+
+
+@dataclass(slots=True)
+class Application:
+    """The command line's one object.
+
+    Attributes:
+        store: The folder that ``--store`` named, if it did.
+    """
+
+    store: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the store: ``--store``, ``CASSTORE_DIR``, else in the user's cache folder."""
+        return store_path(self.store)
+
+    def repository(self, *, create: bool = False) -> Repository:
+        """Open the store, to be used in a ``with`` block.
+
+        Args:
+            create: Make the store where there is none: for commands that bring something into it.
+
+        Raises:
+            NotFoundError: There is no store, and none is to be made.
+        """
+        from casstore.repo.repository import Repository
+
+        return Repository.open(self.folder, create=create, on_event=output.warn)

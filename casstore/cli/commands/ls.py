@@ -1,0 +1,105 @@
+"""``casstore ls``.  Floor: cli."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from casstore.cli import output
+from casstore.cli.command import command, json_option
+from casstore.config import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from casstore.catalog.index import ObjectInfo
+    from casstore.catalog.records import Entry
+    from casstore.cli.app import Application
+    from casstore.digest import Digest
+    from casstore.repo.repository import Repository
+
+_SHORT = 12  # of a key's hex digits: enough to tell 10^6 entries apart
+
+
+@command(
+    "ls",
+    examples="""
+    casstore ls
+    casstore ls --model gpt-4o-mini --long
+    casstore ls --json | jq -r '.[] | select(.labels.cost > 0.01) | .key'
+    casstore ls --objects
+    """,
+)
+@click.option("-l", "--long", is_flag=True, help="Whole keys and digests, provider and generation.")
+@click.option("-m", "--model", metavar="MODEL", help="Only answers of this model.")
+@click.option("--objects", is_flag=True, help="List the objects that were put by hand instead.")
+@json_option
+def ls(app: Application, *, long: bool, model: str | None, objects: bool, as_json: bool) -> None:
+    """List the entries, the oldest first.
+
+    KEY, when it was created, size, model. The size is that of the answer, and - where it is not here but
+    at a remote. With --objects: DIGEST, last use, size and stored size.
+    """
+    if objects and (model or long):
+        raise click.UsageError("--objects takes neither --model nor --long")
+    with app.repository() as repo:
+        if objects:
+            _list_objects([info for info in repo.objects() if info.kept], as_json=as_json)
+        else:
+            _list_entries(repo, model, long=long, as_json=as_json)
+
+
+def _list_entries(repo: Repository, model: str | None, *, long: bool, as_json: bool) -> None:
+    found = (entry for entry in repo.entries() if model is None or entry.labels.get("model") == model)
+    entries = sorted(found, key=lambda entry: (entry.created, entry.key))
+    sizes = {info.digest: info.size for info in repo.objects()}
+    if as_json:
+        output.documents(entry_fields(entry, sizes.get(entry.object)) for entry in entries)
+    elif entries:
+        row = _long_row if long else _short_row
+        output.table([row(entry, sizes) for entry in entries], right=[2])
+
+
+def entry_fields(entry: Entry, size: int | None) -> dict[str, Any]:
+    """Return the JSON of an entry; `size` is that of its object, None where that is not here."""
+    return {
+        "key": entry.key,
+        "object": entry.object,
+        "size": size,
+        "generation": entry.generation,
+        "created": entry.created,
+        "labels": dict(entry.labels),
+        "refs": list(entry.refs),
+    }
+
+
+def _short_row(entry: Entry, sizes: Mapping[Digest, int]) -> list[str]:
+    model = str(entry.labels.get("model", "-"))
+    return [entry.key[:_SHORT], output.moment(entry.created), _size(entry, sizes), model]
+
+
+def _long_row(entry: Entry, sizes: Mapping[Digest, int]) -> list[str]:
+    _, created, size, model = _short_row(entry, sizes)
+    provider = str(entry.labels.get("provider", "-"))
+    return [entry.key, created, size, model, provider, str(entry.generation), entry.object]
+
+
+def _size(entry: Entry, sizes: Mapping[Digest, int]) -> str:
+    size = sizes.get(entry.object)
+    return "-" if size is None else format_size(size)
+
+
+def _list_objects(objects: Iterable[ObjectInfo], *, as_json: bool) -> None:
+    if as_json:
+        output.documents(
+            {"digest": info.digest, "size": info.size, "stored": info.stored, "used": info.used}
+            for info in objects
+        )
+        return
+    rows = [
+        [info.digest, output.moment(info.used), format_size(info.size), format_size(info.stored)]
+        for info in objects
+    ]
+    if rows:
+        output.table(rows, right=[2, 3])

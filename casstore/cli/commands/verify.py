@@ -1,0 +1,43 @@
+"""``casstore verify``.  Floor: cli."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from casstore.cli import output
+from casstore.cli.command import command, json_option
+from casstore.config import format_size
+
+if TYPE_CHECKING:
+    from casstore.cli.app import Application
+
+
+@command(
+    "verify",
+    examples="""
+    casstore verify
+    casstore verify --json | jq -r '.failures[].name'
+    """,
+)
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, app: Application, *, as_json: bool) -> None:
+    """Check everything stored against its digest.
+
+    Every object and every segment. Lists what fails, with the reason, and exits with 1 where anything
+    does. What failed counts as missing from then on: it is fetched again, from a remote that holds it, by
+    the next pull.
+    """
+    with app.repository() as repo, output.progress() as on_event:
+        report = repo.verify(on_event=on_event)
+    if as_json:
+        fields = {"objects": report.objects, "segments": report.segments, "bytes": report.bytes}
+        output.document(fields | {"failures": output.failure_fields(report.failures)})
+    else:
+        output.failures(report.failures)
+        checked = f"{output.count(report.objects, 'object')} ({format_size(report.bytes)})"
+        verdict = output.count(len(report.failures), "failure") if report.failures else "all good"
+        output.line(f"checked {checked}, {output.count(report.segments, 'segment')}: {verdict}")
+    ctx.exit(1 if report.failures else 0)

@@ -1,0 +1,109 @@
+"""What push, pull and status print.  Floor: cli."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from casstore.cli.output import by_verb, count, document, failure_fields, line, note
+from casstore.config import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import click
+
+    from casstore.repo.plan import Plan
+    from casstore.repo.remote import Failure
+    from casstore.repo.sync import Report
+
+VERBS = ("GET", "PUT", "LIST", "HEAD", "DELETE")
+_DONE = {"push": "pushed", "pull": "pulled"}
+_WHERE = {"push": "to", "pull": "from"}
+_LEFT = {
+    "push": "{} in no store any more, so left out",
+    "pull": "{} left at the remote, beyond the size cap; fetched when used, or raise max_size and pull again",
+}
+
+
+def plan_fields(plan: Plan) -> dict[str, Any]:
+    """Return the JSON of a plan."""
+    moves = [{"digest": move.digest, "size": move.size, "stored": move.stored} for move in plan.objects]
+    return {
+        "operation": plan.operation,
+        "remote": plan.remote,
+        "dry_run": True,
+        "objects": len(plan.objects),
+        "entries": plan.entries,
+        "bytes": plan.bytes,
+        "requests": _requests(plan.requests),
+        "left": plan.left,
+        "moves": moves,
+    }
+
+
+def report_fields(report: Report) -> dict[str, Any]:
+    """Return the JSON of a transfer that was done."""
+    return {
+        "operation": report.operation,
+        "remote": report.remote,
+        "dry_run": False,
+        "objects": report.objects,
+        "entries": report.entries,
+        "bytes": report.bytes,
+        "requests": _requests(report.requests),
+        "left": report.left,
+        "seconds": report.seconds,
+        "failures": failure_fields(report.failures),
+    }
+
+
+def print_plan(plan: Plan, *, as_json: bool) -> None:
+    """Print what a transfer would do."""
+    if as_json:
+        document(plan_fields(plan))
+        return
+    where = f"{_WHERE[plan.operation]} {plan.remote}"
+    line(f"would {plan.operation} {_what(plan)} {where}\n{by_verb(plan.requests)}")
+    _note_left(plan.operation, plan.left)
+
+
+def finish(ctx: click.Context, report: Report, *, as_json: bool) -> NoReturn:
+    """Print what a transfer did, and end with 1 where a part of it failed."""
+    if as_json:
+        document(report_fields(report))
+    else:
+        note_failures(report.failures)
+        where = f"{_WHERE[report.operation]} {report.remote}"
+        line(f"{_DONE[report.operation]} {_what(report)} {where}")
+        line(f"{by_verb(report.requests)}, {report.seconds:.2f} s")
+        _note_left(report.operation, report.left)
+    ctx.exit(1 if report.failures else 0)
+
+
+def note_failures(failures: Iterable[Failure]) -> None:
+    """Tell what was refused or could not be moved, a line each."""
+    for failure in failures:
+        note(f"{failure.name}: {failure.reason}")
+
+
+def print_direction(plan: Plan) -> None:
+    """Print one direction of a status."""
+    line(f"{plan.operation:<8}{_what(plan)}\n{'':8}{by_verb(plan.requests)}")
+
+
+def _what(moved: Plan | Report) -> str:
+    """Return what moves, for people."""
+    objects = moved.objects if isinstance(moved.objects, int) else len(moved.objects)
+    if not objects and not moved.entries:
+        return "nothing"
+    return f"{count(objects, 'object')} ({format_size(moved.bytes)}), {count(moved.entries, 'entry')}"
+
+
+def _note_left(operation: str, left: int) -> None:
+    if left:
+        note(_LEFT[operation].format(count(left, "object")))
+
+
+def _requests(requests: Mapping[str, int]) -> dict[str, int]:
+    return dict.fromkeys(VERBS, 0) | dict(requests)

@@ -1,0 +1,78 @@
+"""``casstore verify``, ``rebuild`` and ``evict``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from casstore.repo.repository import Repository
+from tests.cli.conftest import Run, add_entry
+
+
+def spoil(home: Path) -> str:
+    """Flip a byte of one object's file, and return its name in the store."""
+    store = home / "store"
+    path = min((store / "objects").rglob("*.zst"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    return path.relative_to(store).as_posix()
+
+
+def test_verify_of_a_sound_store(casstore: Run) -> None:
+    """Says how much was checked."""
+    add_entry(1)
+    assert re.fullmatch(r"checked 2 objects \(\d+ B\), 0 segments: all good\n", casstore("verify").stdout)
+    told = casstore("verify", "--json").json()
+    assert set(told) == {"objects", "segments", "bytes", "failures"}
+    assert (told["objects"], told["failures"]) == (2, [])
+
+
+def test_verify_lists_what_fails_and_exits_with_1(casstore: Run, home: Path) -> None:
+    """NAME: REASON, on standard output."""
+    add_entry(1)
+    name = spoil(home)
+    first, last = casstore("verify", code=1).stdout.splitlines()
+    assert first.startswith(f"{name}: ")
+    assert last.endswith(": 1 failure")
+
+
+def test_verify_json_lists_what_fails(casstore: Run, home: Path) -> None:
+    """With the same exit code."""
+    add_entry(1)
+    name = spoil(home)
+    (failure,) = casstore("verify", "--json", code=1).json()["failures"]
+    assert set(failure) == {"name", "reason"}
+    assert failure["name"] == name
+
+
+def test_rebuild_finds_everything_again(casstore: Run) -> None:
+    """Entries that were never pushed included."""
+    key = add_entry(1)
+    assert casstore("rebuild").stdout == "rebuilt the index: 1 entry, 2 objects\n"
+    assert [entry["key"] for entry in casstore("ls", "--json").json()] == [key]
+    told = casstore("rebuild", "--json").json()
+    assert told == {"entries": 1, "objects": 2, "absent": 0, "damaged": 0, "failures": []}
+
+
+def test_a_lost_index_is_rebuilt_unasked(casstore: Run, home: Path) -> None:
+    """With a warning on standard error; the result is as before."""
+    key = add_entry(1)
+    for path in (home / "store").glob("index.sqlite*"):
+        path.unlink()
+    outcome = casstore("ls", "--json")
+    assert [entry["key"] for entry in outcome.json()] == [key]
+    assert outcome.stderr.startswith("casstore: warning: rebuilt the index: 1 entries, 2 objects")
+
+
+def test_evict_brings_the_store_under_its_cap(casstore: Run) -> None:
+    """It says what went, and what of that is nowhere else."""
+    for number in range(5):
+        add_entry(number)
+    casstore("put", "-", stdin=b"hello\n")
+    casstore("config", "set", "max_size", "1")
+    told = casstore("evict").stdout
+    assert re.fullmatch(r"evicted 10 objects \(.*B\); 5 entries of no remote went with them\n", told)
+    with Repository.open() as repo:
+        assert (repo.sizes().objects, repo.sizes().entries) == (1, 0)
+    assert casstore("evict", "--json").json() == {"objects": 0, "bytes": 0, "entries": 0}

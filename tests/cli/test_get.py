@@ -1,0 +1,77 @@
+"""``casstore get`` and ``casstore cat``."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+HELLO = sha256(b"hello\n").hexdigest()
+ABSENT = "0" * 64
+
+
+@pytest.fixture(autouse=True)
+def _hello(casstore: Run) -> None:
+    casstore("put", "-", stdin=b"hello\n")
+
+
+def test_get_writes_a_file_named_by_the_digest(casstore: Run, home: Path) -> None:
+    """In the current folder, and prints its name."""
+    assert casstore("get", HELLO).stdout == f"{HELLO}\n"
+    assert (home / HELLO).read_bytes() == b"hello\n"
+
+
+def test_get_writes_where_it_is_told(casstore: Run, home: Path) -> None:
+    """A file, or a folder to put it in; a digest may be in capitals."""
+    (home / "folder").mkdir()
+    assert casstore("get", HELLO.upper(), "-o", "a.txt").stdout == "a.txt\n"
+    assert casstore("get", HELLO, "-o", "folder").stdout == f"folder/{HELLO}\n"
+    assert (home / "a.txt").read_bytes() == (home / "folder" / HELLO).read_bytes() == b"hello\n"
+
+
+def test_get_writes_to_standard_output(casstore: Run, home: Path) -> None:
+    """Nothing but the bytes."""
+    assert casstore("get", HELLO, "-o", "-").raw == b"hello\n"
+    assert {path.name for path in home.iterdir()} == {"store"}
+
+
+def test_get_replaces_a_file_only_by_force(casstore: Run, home: Path) -> None:
+    """Nobody loses a file to a slip."""
+    (home / "a.txt").write_bytes(b"mine")
+    told = casstore("get", HELLO, "-o", "a.txt", code=1).stderr
+    assert told == "casstore: a.txt is there already; --force replaces it\n"
+    assert (home / "a.txt").read_bytes() == b"mine"
+    casstore("get", HELLO, "-o", "a.txt", "--force")
+    assert (home / "a.txt").read_bytes() == b"hello\n"
+
+
+def test_get_into_no_folder_says_so(casstore: Run) -> None:
+    """With the folder that is missing."""
+    told = casstore("get", HELLO, "-o", "nowhere/a.txt", code=1).stderr
+    assert told == "casstore: there is no folder nowhere to write to; make it first\n"
+
+
+def test_cat_writes_objects_one_after_the_other(casstore: Run) -> None:
+    """Byte for byte."""
+    assert casstore("cat", HELLO, HELLO).raw == b"hello\nhello\n"
+
+
+@pytest.mark.parametrize("command", ["get", "cat", "delete"])
+def test_what_is_not_here_is_told_in_one_line(casstore: Run, home: Path, command: str) -> None:
+    """An absent object fails; what is no digest is a mistake in usage; no file is left behind."""
+    told = casstore(command, ABSENT, code=1).stderr
+    assert told.startswith(f"casstore: object {ABSENT} is ")
+    assert told.count("\n") == 1
+    usage = casstore(command, "../etc/passwd", code=2).stderr
+    assert usage.endswith(f"; see casstore {command} --help\n")
+    assert {path.name for path in home.iterdir()} == {"store"}
+
+
+def test_delete_removes_an_object(casstore: Run) -> None:
+    """Which is how to be rid of what was put by hand."""
+    assert casstore("delete", HELLO).stdout == f"deleted {HELLO}\n"
+    assert casstore("ls", "--objects").stdout == ""
+    casstore("cat", HELLO, code=1)

@@ -1,0 +1,54 @@
+"""``casstore put``."""
+
+from __future__ import annotations
+
+import os
+import threading
+from hashlib import sha256
+from pathlib import Path
+
+from tests.cli.conftest import Run
+
+HELLO = sha256(b"hello\n").hexdigest()
+
+
+def test_put_prints_what_sha256sum_would(casstore: Run, home: Path) -> None:
+    """DIGEST, two spaces, PATH; names are bytes and need be no text."""
+    (home / "a.txt").write_bytes(b"hello\n")
+    odd = os.fsdecode(b"b \xff.txt")
+    Path(odd).write_bytes(b"hello\n")
+    assert casstore("put", "a.txt", odd).raw == f"{HELLO}  a.txt\n{HELLO}  ".encode() + b"b \xff.txt\n"
+
+
+def test_put_reads_standard_input(casstore: Run) -> None:
+    """Byte for byte, whatever the bytes."""
+    content = bytes(range(256)) * 1000
+    digest = sha256(content).hexdigest()
+    assert casstore("put", "-", stdin=content).stdout == f"{digest}  -\n"
+    assert casstore("cat", digest).raw == content
+
+
+def test_put_reads_a_pipe(casstore: Run, home: Path) -> None:
+    """What can be read only once, as a shell's ``<(...)``."""
+    os.mkfifo(home / "pipe")
+    writer = threading.Thread(target=(home / "pipe").write_bytes, args=(b"hello\n",))
+    writer.start()
+    assert casstore("put", "pipe").stdout == f"{HELLO}  pipe\n"
+    writer.join()
+
+
+def test_put_goes_on_after_a_file_that_fails(casstore: Run, home: Path) -> None:
+    """Each failure is a line; the others are stored; the exit code tells."""
+    (home / "a.txt").write_bytes(b"hello\n")
+    (home / "folder").mkdir()
+    outcome = casstore("put", "nowhere", "folder/", "a.txt", code=1)
+    assert outcome.stdout == f"{HELLO}  a.txt\n"
+    assert outcome.stderr == (
+        "casstore: nowhere: No such file or directory\ncasstore: folder/: is a folder; name files: folder/*\n"
+    )
+
+
+def test_put_wants_a_file(casstore: Run) -> None:
+    """Nothing to put is a mistake in usage."""
+    told = casstore("put", code=2).stderr
+    assert told == "casstore: Missing argument 'FILE...'; see casstore put --help\n"

@@ -1,0 +1,137 @@
+"""``casstore show`` and ``casstore forget``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from casstore.digest import Key
+from casstore.repo.repository import Repository
+from tests.cli.conftest import Run, add_entry, request_of
+
+
+def put(content: bytes) -> Key:
+    """Store an entry without a request."""
+    key = Key("ab" * 32)
+    with Repository.open() as repo:
+        repo.put_entry(key, content)
+    return key
+
+
+def test_show_tells_labels_request_and_response(casstore: Run) -> None:
+    """What the model said comes before how it was said."""
+    key = add_entry(1, cost=0.5, usage={"input": 9})
+    entry = casstore("ls", "--json").json()[0]
+    assert casstore("show", key).stdout.split("\n", 3)[3] == (
+        """\
+generation  0
+cost        0.5
+model       m-1
+provider    openai
+usage       {"input": 9}
+
+request
+  {
+    "provider": "openai",
+    "body": {
+      "model": "m-1",
+      "messages": [
+        {
+          "role": "user",
+          "content": "question 1"
+        }
+      ]
+    }
+  }
+
+response
+  answer 1
+
+  {
+    "casstore": 1,
+    "kind": "response",
+    "model": "m-1"
+  }
+  {
+    "id": "reply"
+  }
+"""
+    )
+    shown = casstore("show", key).stdout
+    assert shown.startswith(
+        f"key         {key}\nobject      {entry['object']}  ({entry['size']} B)\ncreated     "
+    )
+
+
+def test_show_json_has_stable_fields(casstore: Run) -> None:
+    """Those of ls, with the request and the response as JSON where they are."""
+    key = add_entry(1)
+    shown, listed = casstore("show", key, "--json").json(), casstore("ls", "--json").json()[0]
+    assert shown == listed | {
+        "request": json.loads(request_of(1)),
+        "response": [
+            {"casstore": 1, "kind": "response", "text": "answer 1", "model": "m-1"},
+            {"id": "reply"},
+        ],
+        "response_kind": "lines",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "value", "shown"),
+    [
+        (b'{"a": [1, 2.5]}', "json", {"a": [1, 2.5]}, '  {\n    "a": [\n      1,\n      2.5\n    ]\n  }\n'),
+        ("grüße\n".encode(), "text", "grüße\n", "  grüße\n\n"),
+        (b'{"a": 1}\n\x1b[2J', "lines", [{"a": 1}, "\x1b[2J"], '  {\n    "a": 1\n  }\n  \\x1b[2J\n'),
+        (b"\xff\x00", "binary", None, "  (2 bytes that are no text; casstore cat writes them)\n"),
+        (b"nul\x00", "binary", None, "  (4 bytes that are no text; casstore cat writes them)\n"),
+        (b"[" * 100_000, "text", "[" * 100_000, f"  {'[' * 100_000}\n"),
+    ],
+)
+def test_show_reads_whatever_is_stored(
+    casstore: Run, content: bytes, kind: str, value: object, shown: str
+) -> None:
+    """JSON, text and JSON Lines are shown, other bytes are not, and none steers the terminal."""
+    key = put(content)
+    fields = casstore("show", key, "--json").json()
+    assert (fields["response_kind"], fields["response"], fields["request"]) == (kind, value, None)
+    assert casstore("show", key).stdout.partition("\nresponse\n")[2] == shown
+
+
+def test_show_takes_the_beginning_of_a_key(casstore: Run) -> None:
+    """At least four digits, in any case; an unknown one, or none at all, fails in one line."""
+    key = put(b"{}")
+    assert casstore("show", "ABAB", "--json").json()["key"] == key
+    assert casstore("show", "cdcd", code=1).stderr.startswith("casstore: no ")
+    assert casstore("show", "ab", code=1).stderr.startswith("casstore: not a key")
+    assert casstore("show", "../x", code=1).stderr.startswith("casstore: not a key")
+
+
+def test_show_fetches_the_response_from_a_remote(casstore: Run) -> None:
+    """An entry known by its manifest alone is whole again."""
+    key = add_entry(1)
+    casstore("push", "./remote")
+    casstore("--store", "other", "pull", "./remote", "--manifest-only")
+    assert casstore("--store", "other", "ls", "--json").json()[0]["size"] is None
+    assert casstore("--store", "other", "show", key, "--json").json()["response_kind"] == "lines"
+
+
+def test_show_without_the_response_says_so(casstore: Run) -> None:
+    """The rest of the entry is shown all the same."""
+    key = put(b"{}")
+    digest = casstore("ls", "--json").json()[0]["object"]
+    casstore("delete", digest)
+    outcome = casstore("show", key)
+    assert outcome.stderr.startswith("casstore: the response is not here: ")
+    assert "\nresponse" not in outcome.stdout
+    assert casstore("show", key, "--json").json()["response_kind"] == "absent"
+
+
+def test_forget_ends_entries(casstore: Run) -> None:
+    """By the beginning of their keys; nothing is forgotten unless every one is found."""
+    one, two, three = (add_entry(number) for number in range(3))
+    casstore("forget", one[:10], "0" * 64, code=1)
+    assert len(casstore("ls", "--json").json()) == 3
+    assert casstore("forget", one[:10], two).stdout == f"forgot {one}\nforgot {two}\n"
+    assert [entry["key"] for entry in casstore("ls", "--json").json()] == [three]

@@ -1,0 +1,69 @@
+"""``casstore stats``."""
+
+from __future__ import annotations
+
+import pytest
+
+from casstore.repo.repository import Repository
+from tests.cli.conftest import Run, add_entry
+
+
+def test_stats_tell_what_is_here_and_what_it_saved(casstore: Run) -> None:
+    """By model, and all in all; no price is made up."""
+    add_entry(1)
+    with Repository.open() as repo:
+        repo.tally("openai", "m-1", {"calls": 2, "hits": 3, "input_saved": 1200, "output_saved": 34})
+        repo.tally("openai", "m-1", {"money_saved": 0.0123, "seconds_saved": 4.5})
+        repo.tally("own", "m-2", {"calls": 1, "hits": 1000, "unpriced_hits": 1000, "input_saved": 5000})
+        sizes = repo.sizes()
+    assert casstore("stats").stdout == (
+        f"""\
+entries  1
+objects  2, {sizes.size} B, put by hand: 0
+stored   {sizes.stored} B, 0% of the 1.0 GiB cap
+
+model       calls   hits  tokens saved  money saved  time saved
+openai/m-1      2      3         1,234      $0.0123       4.5 s
+own/m-2         1  1,000         5,000      unknown       0.0 s
+all             3  1,003         6,234     $0.0123+       4.5 s
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0.0 s"), (89.9, "89.9 s"), (90, "1.5 min"), (5400, "1.5 h"), (4e7, "11,111.1 h")],
+)
+def test_stats_tell_time_in_a_unit_that_fits(casstore: Run, seconds: float, shown: str) -> None:
+    """Seconds, minutes or hours."""
+    with Repository.open() as repo:
+        repo.tally("openai", "m-1", {"hits": 1, "seconds_saved": seconds})
+    assert casstore("stats").stdout.endswith(f"  {shown}\n")
+
+
+def test_stats_json_has_stable_fields(casstore: Run) -> None:
+    """The sizes, the total, and a row for each model."""
+    add_entry(1)
+    with Repository.open() as repo:
+        repo.tally("openai", "m-1", {"hits": 3, "money_saved": 0.25})
+    told = casstore("stats", "--json").json()
+    sizes = {"entries", "objects", "size", "stored", "max_size", "kept_objects", "kept_stored"}
+    assert set(told) == sizes | {"total", "models"}
+    (row,) = told["models"]
+    assert (row["provider"], row["model"], row["hits"], row["money_saved"]) == ("openai", "m-1", 3, 0.25)
+    assert set(row) == set(told["total"]) | {"provider", "model"}
+    assert told["total"]["money_saved"] == 0.25
+
+
+def test_stats_of_a_new_store_have_no_models(casstore: Run) -> None:
+    """What was put by hand is told apart, as the cap does not govern it."""
+    casstore("put", "-", stdin=b"hello\n")
+    with Repository.open() as repo:
+        stored = repo.sizes().kept_stored
+    assert casstore("stats").stdout == (
+        f"""\
+entries  0
+objects  1, 6 B, put by hand: 1
+stored   0 B, 0% of the 1.0 GiB cap, and {stored} B put by hand
+"""
+    )

@@ -1,0 +1,191 @@
+"""``casstore status``, ``push`` and ``pull``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, add_entry
+from tests.conftest import Bucket
+from tests.s3 import Server
+
+TRANSFER = {
+    "operation",
+    "remote",
+    "dry_run",
+    "objects",
+    "entries",
+    "bytes",
+    "requests",
+    "left",
+    "seconds",
+    "failures",
+}
+PLAN = TRANSFER - {"seconds", "failures"} | {"moves"}
+VERBS = {"GET", "PUT", "LIST", "HEAD", "DELETE"}
+
+
+@pytest.fixture
+def team(casstore: Run) -> str:
+    """Name a folder as the default remote."""
+    casstore("remote", "add", "team", "./remote")
+    return "team"
+
+
+def test_push_and_pull_say_what_they_did(casstore: Run, team: str) -> None:
+    """And what it cost; the second time there is nothing to do, for one request."""
+    add_entry(1)
+    assert re.fullmatch(
+        r"pushed 2 objects \(\d+ B\), 1 entry to team\n\d+ requests \(.*\), \d+\.\d\d s\n",
+        casstore("push").stdout,
+    )
+    assert re.fullmatch(
+        r"pushed nothing to team\n1 request \(1 LIST\), \d+\.\d\d s\n", casstore("push", team).stdout
+    )
+    casstore("--store", "other", "remote", "add", "team", "./remote")
+    assert re.fullmatch(
+        r"pulled 2 objects \(\d+ B\), 1 entry from team\n\d+ requests \(.*\), \d+\.\d\d s\n",
+        casstore("--store", "other", "pull").stdout,
+    )
+    assert casstore("--store", "other", "pull").stdout.startswith(
+        "pulled nothing from team\n1 request (1 LIST)"
+    )
+
+
+def test_push_and_pull_json_have_stable_fields(casstore: Run, team: str) -> None:
+    """Requests by verb, every verb there even where there was none."""
+    add_entry(1)
+    pushed = casstore("push", "--json").json()
+    assert set(pushed) == TRANSFER
+    assert (pushed["operation"], pushed["remote"], pushed["dry_run"]) == ("push", team, False)
+    assert (pushed["objects"], pushed["entries"], pushed["left"], pushed["failures"]) == (2, 1, 0, [])
+    pulled = casstore("--store", "other", "pull", "./remote", "--json").json()
+    assert set(pulled) == TRANSFER
+    assert (pulled["operation"], pulled["objects"], pulled["entries"]) == ("pull", 2, 1)
+    assert pulled["bytes"] == pushed["bytes"]
+    assert set(pushed["requests"]) >= VERBS
+    assert set(pulled["requests"]) >= VERBS
+
+
+def test_a_dry_run_tells_and_moves_nothing(casstore: Run, team: str, home: Path) -> None:
+    """Its numbers are those of the push that follows."""
+    add_entry(1)
+    planned = casstore("push", "--dry-run", "--json").json()
+    assert set(planned) == PLAN
+    assert planned["dry_run"] is True
+    assert not (home / "remote" / "objects").exists()
+    told = casstore("push", team, "-n").stdout
+    assert re.fullmatch(r"would push 2 objects \(\d+ B\), 1 entry to team\n\d+ requests \(.*\)\n", told)
+    pushed = casstore("push", "--json").json()
+    for field in ("objects", "entries", "bytes", "requests", "left"):
+        assert planned[field] == pushed[field], field
+    assert len(planned["moves"]) == 2
+    assert sum(move["stored"] for move in planned["moves"]) == pushed["bytes"]
+
+
+def test_a_dry_pull_moves_nothing(casstore: Run, team: str) -> None:
+    """No object is here afterwards."""
+    add_entry(1)
+    casstore("push", team)
+    planned = casstore("--store", "other", "pull", "./remote", "--dry-run", "--json").json()
+    assert (planned["operation"], planned["objects"]) == ("pull", 2)
+    assert casstore("--store", "other", "stats", "--json").json()["objects"] == 0
+
+
+def test_status_tells_both_directions(casstore: Run, team: str, home: Path) -> None:
+    """What would move, the bytes and the requests."""
+    add_entry(1)
+    casstore("push", team)
+    add_entry(2, store="other")
+    casstore("--store", "other", "push", "./remote")
+    add_entry(3)
+    lines = casstore("status").stdout.splitlines()
+    assert lines[0] == f"remote  team (file://{home}/remote)"
+    assert re.fullmatch(r"push    2 objects \(\d+ B\), 1 entry", lines[1])
+    assert re.fullmatch(r"        \d+ requests \(.*\)", lines[2])
+    assert re.fullmatch(r"pull    2 objects \(\d+ B\), 1 entry", lines[3])
+    assert re.fullmatch(r"        \d+ requests \(.*\)", lines[4])
+    told = casstore("status", "--json").json()
+    assert set(told) == {"remote", "push", "pull", "failures"}
+    assert set(told["push"]) == set(told["pull"]) == PLAN
+
+
+def test_pull_manifest_only_brings_entries_without_objects(casstore: Run, team: str) -> None:
+    """An object is fetched when it is first used."""
+    key = add_entry(1)
+    casstore("push", team)
+    casstore("--store", "other", "pull", "./remote", "--manifest-only")
+    assert [entry["key"] for entry in casstore("--store", "other", "ls", "--json").json()] == [key]
+    assert casstore("--store", "other", "stats", "--json").json()["objects"] == 0
+
+
+def test_the_remote_is_the_argument_the_variable_or_the_default(
+    casstore: Run, team: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In that order."""
+    casstore("remote", "add", "second", "./second")
+    casstore("remote", "add", "third", "./third")
+    assert casstore("push", "--json").json()["remote"] == team
+    monkeypatch.setenv("CASSTORE_REMOTE", "second")
+    assert casstore("push", "--json").json()["remote"] == "second"
+    assert casstore("push", "third", "--json").json()["remote"] == "third"
+
+
+@pytest.mark.parametrize("command", ["push", "pull", "status"])
+def test_no_remote_says_how_to_add_one(casstore: Run, command: str) -> None:
+    """In one line, with exit code 1."""
+    casstore("init")
+    told = casstore(command, code=1).stderr
+    assert told == "casstore: no remote is configured; add one: casstore remote add NAME URL\n"
+    assert "casstore remote add team URL" in casstore(command, "team", code=1).stderr
+
+
+def test_credentials_in_a_url_are_refused(casstore: Run) -> None:
+    """And not repeated."""
+    casstore("init")
+    told = casstore("push", "s3://AKIAKEY:hunter2@bucket", code=1).stderr
+    assert "AWS chain" in told
+    assert "hunter2" not in told
+
+
+def test_pull_beyond_the_size_cap_says_what_stays(casstore: Run, team: str) -> None:
+    """On standard error, with what to do."""
+    for number in range(20):
+        add_entry(number)
+    casstore("push", team)
+    casstore("--store", "other", "init", "--max-size", "1000")
+    outcome = casstore("--store", "other", "pull", "./remote")
+    assert re.fullmatch(
+        r"casstore: \d+ objects left at the remote, beyond the size cap; fetched when used, or raise max_size"
+        r" and pull again\n",
+        outcome.stderr,
+    )
+
+
+def test_a_bad_segment_is_told_and_fails(casstore: Run, team: str, home: Path) -> None:
+    """What is sound is pulled all the same."""
+    add_entry(1)
+    casstore("push", team)
+    bad = home / "remote" / "manifest" / f"{'0' * 64}.zst"
+    bad.write_bytes(b"not a segment")
+    outcome = casstore("--store", "other", "pull", "./remote", code=1)
+    assert outcome.stdout.startswith("pulled 2 objects")
+    assert "0" * 64 in outcome.stderr
+    told = casstore("status", "--json").json()
+    assert [failure["name"] for failure in told["failures"]] == [f"manifest/{'0' * 64}.zst"]
+
+
+def test_sync_through_a_bucket(casstore: Run, bucket: Bucket, requests_log: Server) -> None:
+    """The requests told are those that the server got."""
+    add_entry(1)
+    casstore("remote", "add", "team", bucket.url)
+    pushed = casstore("push", "--json").json()
+    sent = requests_log.verbs()
+    assert {verb: count for verb, count in pushed["requests"].items() if count} == dict(sent)
+    requests_log.clear()
+    assert casstore("push", "--json").json()["requests"]["LIST"] == 1
+    assert dict(requests_log.verbs()) == {"LIST": 1}
+    pulled = casstore("--store", "other", "pull", bucket.url, "--json").json()
+    assert (pulled["objects"], pulled["entries"]) == (2, 1)
