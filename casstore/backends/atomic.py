@@ -150,7 +150,7 @@ def move_file(source: str, path: str, modes: Modes = PRIVATE, *, durable: bool =
     try:
         os.chmod(source, modes.file)
         if durable:
-            _sync(source, os.O_RDONLY)
+            sync_file(source)
         publish(source, path, durable=durable)
     except OSError as error:
         if error.errno not in {errno.EXDEV, errno.EPERM}:
@@ -241,7 +241,16 @@ def sync_folder(path: str) -> None:
     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _sync(path: str, flags: int) -> None:
+def sync_file(path: str | os.PathLike[str]) -> None:
+    """Put the content of the file `path` on the disk.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    _sync(path, os.O_RDONLY)
+
+
+def _sync(path: str | os.PathLike[str], flags: int) -> None:
     descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -59,7 +59,7 @@ class Backend(Protocol):
 
         Raises:
             NotFoundError: There is no such name.
-            BackendError: The content ends before ``start + length``.
+            IntegrityError: The content ends before ``start + length``.
         """
 
     def download(self, name: str, path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from casstore.errors import BackendError, CasstoreError, ExistsError, NotFoundError
+from casstore.errors import BackendError, CasstoreError, ExistsError, IntegrityError, NotFoundError
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR})
 _PASSING = frozenset(
@@ -100,9 +100,9 @@ def failed(action: str, name: str, url: str, reason: str, *, transient: bool = F
     return BackendError(f"cannot {action} {name or 'the store'} in {url}: {reason}", transient=transient)
 
 
-def short_range(name: str, url: str, start: int, length: int, got: int) -> BackendError:
+def short_range(name: str, url: str, start: int, length: int, got: int) -> IntegrityError:
     """Return the error for a range that ends before it should."""
-    return BackendError(
+    return IntegrityError(
         f"{name} in {url} is too short: {length} bytes from {start} were asked for, {got} are there"
     )
 

@@ -2,8 +2,8 @@
 
 A folder of append-only files, one a process. A line is the CRC-32 of a record in eight hex digits, a space
 and the record. A process holds an exclusive `flock` on its file while it lives, so the files that can be
-locked are those whose process is gone. A torn last line, left by a crash, is passed over: its `append` never returned.
-A file whose process closed it in order is renamed ``.done``: the index has all of its records.
+locked are those whose process is gone. A torn last line, left by a crash, is passed over: its `append` never
+returned. A file whose process closed it in order is renamed ``.done``: the index has all of its records.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from casstore.backends.atomic import sync_folder
 from casstore.catalog.records import Record, decode_record, encode_record
 from casstore.errors import BackendError, FormatError
 
@@ -162,16 +163,26 @@ class Journal:
         while self._descriptor < 0:
             path = self._folder / f"{os.getpid()}-{os.urandom(6).hex()}{SUFFIX}"
             descriptor = os.open(path, _FLAGS, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink:
+            if _is_ours(descriptor):
                 self._path, self._descriptor, self._owner = path, descriptor, os.getpid()
-            else:  # claimed and discarded by another process before it was locked
+            else:
                 os.close(descriptor)
+        if self._durable:
+            sync_folder(str(self._folder))
 
     def _leave(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._path, self._descriptor, self._owner, self._torn = None, -1, 0, False
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Lock a new file, unless another process claimed it first; to wait for that one could take long."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return os.fstat(descriptor).st_nlink > 0
 
 
 def replay(paths: Iterable[Path]) -> Replayed:

@@ -8,6 +8,7 @@ record could lose an entry.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,9 @@ REFS_MAX = 1024
 """Objects that may travel with one entry."""
 
 _INT_MAX = 2**53 - 1
+_LABELS_OPTION = (
+    orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+)
 _KINDS_DOOMED = ("pack", "segment")
 
 
@@ -118,6 +122,17 @@ def decode_record(line: bytes | memoryview) -> Record:
         raise FormatError(f"a malformed {fields['kind']} record: {error}") from error
 
 
+def next_generation(claim: Claim) -> int:
+    """Return the generation that wins over `claim`.
+
+    Raises:
+        FormatError: There is none: somebody has claimed the last one.
+    """
+    if claim.generation >= _INT_MAX:
+        raise FormatError(f"key {claim.key} is at the last generation; nothing can replace what it has")
+    return claim.generation + 1
+
+
 def dump_labels(labels: Mapping[str, Any]) -> bytes:
     """Return labels as JSON with sorted keys.
 
@@ -125,8 +140,10 @@ def dump_labels(labels: Mapping[str, Any]) -> bytes:
         ConfigError: They are not JSON, or larger than `LABELS_MAX`.
     """
     try:
-        text = orjson.dumps(dict(labels), option=orjson.OPT_SORT_KEYS)
-    except TypeError as error:
+        text = orjson.dumps(dict(labels), option=_LABELS_OPTION)
+        if b"null" in text:  # orjson's word for NaN and infinities too
+            json.dumps(dict(labels), allow_nan=False)
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"labels must be JSON: {error}") from error
     if len(text) > LABELS_MAX:
         raise ConfigError(f"labels take {len(text)} bytes; at most {LABELS_MAX} are allowed")

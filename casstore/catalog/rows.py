@@ -8,7 +8,7 @@ import orjson
 
 from casstore.catalog.records import Claim, Entry, Tombstone, dump_labels
 from casstore.digest import Digest, Key
-from casstore.errors import FormatError
+from casstore.errors import BackendError
 from casstore.store.sealed import Frames, Stored
 
 ClaimRow = tuple[bytes, bytes | None, int, int, str, bytes]
@@ -20,8 +20,11 @@ StoredRow = tuple[bytes, int, int, bytes | None]
 _DIGEST_BYTES = 32
 
 
-class DamagedIndexError(FormatError):
-    """The index cannot be read; it can be rebuilt."""
+class DamagedIndexError(BackendError):
+    """The index cannot be read; whoever uses it next has it rebuilt."""
+
+    def __init__(self, message: str, *, transient: bool = True) -> None:
+        super().__init__(message, transient=transient)
 
 
 def claim_row(claim: Claim) -> ClaimRow:

@@ -25,7 +25,7 @@ HEADER = orjson.dumps({"kind": "segment", "version": VERSION}, option=orjson.OPT
 LINE_MAX = 32 * 1024 * 1024
 """Bytes of a line: the frames of an object of 1.7 TB."""
 
-_BATCH = 1024  # lines joined at a time
+_BATCH = 1024 * 1024  # bytes of lines joined at a time, about
 
 SEGMENT_MAX = 4 * 1024 * 1024 * 1024
 """Bytes of a segment's content: about ten million entries."""
@@ -96,11 +96,13 @@ class _LineReader(io.RawIOBase):
 
     @staticmethod
     def _generate(records: Iterable[Record]) -> Iterator[bytes]:
-        batch = [HEADER]
+        batch, size = [HEADER], 0
         for record in records:
-            batch.append(encode_record(record))
-            if len(batch) >= _BATCH:
+            line = encode_record(record)
+            batch.append(line)
+            size += len(line)
+            if size >= _BATCH:
                 yield b"\n".join(batch) + b"\n"
-                batch.clear()
+                batch, size = [], 0
         if batch:
             yield b"\n".join(batch) + b"\n"

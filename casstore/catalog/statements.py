@@ -25,7 +25,7 @@ CREATE TRIGGER object_added AFTER INSERT ON objects WHEN NOT new.kept BEGIN
 CREATE TRIGGER object_removed AFTER DELETE ON objects WHEN NOT old.kept BEGIN
     UPDATE totals SET evictable = evictable - old.stored; END;
 CREATE TRIGGER object_changed AFTER UPDATE OF kept, stored ON objects BEGIN
-    UPDATE totals SET evictable = evictable - old.stored * NOT old.kept + new.stored * NOT new.kept; END;
+    UPDATE totals SET evictable = evictable - old.stored * (1 - old.kept) + new.stored * (1 - new.kept); END;
 CREATE TABLE remotes(id INTEGER PRIMARY KEY, url TEXT UNIQUE NOT NULL, shards TEXT);
 CREATE TABLE remote_segments(remote INTEGER, segment BLOB, PRIMARY KEY(remote, segment)) WITHOUT ROWID;
 CREATE TABLE remote_objects(
@@ -53,8 +53,8 @@ ON CONFLICT(key) DO UPDATE SET object = excluded.object, generation = excluded.g
 
 PUT_OBJECT = """
 INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT(digest) DO UPDATE SET size = excluded.size, stored = excluded.stored, used = excluded.used,
-    kept = max(kept, excluded.kept), frames = excluded.frames
+ON CONFLICT(digest) DO UPDATE SET size = excluded.size, stored = excluded.stored,
+    used = max(used, excluded.used), kept = max(kept, excluded.kept), frames = excluded.frames
 """
 
 TALLY = """
@@ -135,7 +135,18 @@ SELECT :remote, 0, key FROM entries UNION ALL SELECT :remote, 1, digest FROM obj
 """
 
 SIDES = """
-SELECT a.digest, o.size, o.stored, o.frames, h.size, h.stored, h.frames
+SELECT a.digest, o.size, o.stored, o.frames, h.size, h.stored, h.frames,
+    EXISTS (SELECT 1 FROM remotes r JOIN remote_objects e ON e.remote = r.id AND e.object = a.digest)
 FROM asked a LEFT JOIN objects o ON o.digest = a.digest
 LEFT JOIN remote_objects h ON h.remote = ? AND h.object = a.digest
 """
+
+DISBELIEVE = (
+    "DELETE FROM remote_objects WHERE remote = ?1 AND object IN (SELECT digest FROM asked)",
+    """INSERT OR IGNORE INTO pending
+    SELECT ?1, 0, key FROM entries WHERE object IN (SELECT digest FROM asked)""",
+    """INSERT OR IGNORE INTO pending
+    SELECT ?1, 0, e.key FROM entries e JOIN asked a ON length(e.refs) > 0 AND instr(e.refs, a.digest) > 0""",
+    """INSERT OR IGNORE INTO pending
+    SELECT ?1, 1, digest FROM objects WHERE kept AND digest IN (SELECT digest FROM asked)""",
+)

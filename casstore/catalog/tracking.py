@@ -39,10 +39,17 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """How an object is stored here, and how the remote is believed to hold it; None where it is not."""
+    """Where an object is believed to be.
+
+    Attributes:
+        here: How it is stored here; None where it is not.
+        there: How the remote holds it; None where it does not.
+        anywhere: Whether any remote holds it.
+    """
 
     here: Stored | None
     there: Stored | None
+    anywhere: bool
 
 
 class Tracking:
@@ -134,13 +141,13 @@ class Tracking:
     def sides(self, digests: Iterable[Digest]) -> dict[Digest, Sides]:
         """Return for each object how it is stored here and there."""
         with self._index.staging() as connection:
-            connection.execute("CREATE TEMP TABLE IF NOT EXISTS asked(digest BLOB PRIMARY KEY) WITHOUT ROWID")
-            connection.execute("DELETE FROM asked")
-            rows = ((bytes.fromhex(digest),) for digest in digests)
-            connection.executemany("INSERT OR IGNORE INTO asked VALUES (?)", rows)
+            _ask(connection, digests)
             found = connection.execute(statements.SIDES, (self.id,)).fetchall()
         return {
-            Digest(row[0].hex()): Sides(_side(row[0], *row[1:4]), _side(row[0], *row[4:7])) for row in found
+            Digest(row[0].hex()): Sides(
+                _side(row[0], *row[1:4]), _side(row[0], *row[4:7]), anywhere=bool(row[7])
+            )
+            for row in found
         }
 
     def uploaded(self, objects: Iterable[Stored]) -> None:
@@ -171,22 +178,18 @@ class Tracking:
 
     def disbelieve(self, digests: Iterable[Digest]) -> None:
         """Note that the remote does not hold objects, or not whole: what leads to them is pending again."""
-        rows = [(self.id, bytes.fromhex(digest)) for digest in digests]
         with self._index.writing() as connection:
-            for remote, digest in rows:
-                connection.execute(
-                    "DELETE FROM remote_objects WHERE remote = ? AND object = ?", (remote, digest)
-                )
-                connection.execute(
-                    "INSERT OR IGNORE INTO pending SELECT ?, 0, key FROM entries WHERE object = ?",
-                    (remote, digest),
-                )
-                connection.execute(
-                    "INSERT OR IGNORE INTO pending SELECT ?, 1, digest FROM objects WHERE kept AND digest = ?",
-                    (remote, digest),
-                )
+            _ask(connection, digests)
+            for statement in statements.DISBELIEVE:
+                connection.execute(statement, (self.id,))
 
     # Pull
+
+    def due(self) -> int:
+        """Return how many entries a pull should bring the objects of."""
+        with self._index.reading() as connection:
+            query = "SELECT count(*) FROM wanted WHERE remote = ? AND kind = 0"
+            return int(connection.execute(query, (self.id,)).fetchone()[0])
 
     def wanted(self) -> list[Wanted]:
         """Return what a pull should bring: the newest entries first, then objects put by hand."""
@@ -257,6 +260,13 @@ def remotes_holding(index: Index, digest: Digest) -> list[tuple[str, Stored]]:
             (bytes.fromhex(digest),),
         ).fetchall()
     return [(url, stored_from(*row)) for url, *row in rows]
+
+
+def _ask(connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS asked(digest BLOB PRIMARY KEY) WITHOUT ROWID")
+    connection.execute("DELETE FROM asked")
+    rows = ((bytes.fromhex(digest),) for digest in digests)
+    connection.executemany("INSERT OR IGNORE INTO asked VALUES (?)", rows)
 
 
 def _side(digest: bytes, size: int | None, stored: int, frames: bytes | None) -> Stored | None:

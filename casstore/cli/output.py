@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from casstore.events import OnEvent
-    from casstore.repo.remote import Failure
+    from casstore.repo.plan import Failure
 
 # C0 but tab and newline, DEL, C1, and the marks that change the direction of text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -13,15 +13,14 @@ if TYPE_CHECKING:
 
     import click
 
-    from casstore.repo.plan import Plan
-    from casstore.repo.remote import Failure
+    from casstore.repo.plan import Failure, Plan
     from casstore.repo.sync import Report
 
 VERBS = ("GET", "PUT", "LIST", "HEAD", "DELETE")
 _DONE = {"push": "pushed", "pull": "pulled"}
 _WHERE = {"push": "to", "pull": "from"}
 _LEFT = {
-    "push": "{} in no store any more, so left out",
+    "push": "{} not in this store, so left out",
     "pull": "{} left at the remote, beyond the size cap; fetched when used, or raise max_size and pull again",
 }
 
@@ -58,14 +57,16 @@ def report_fields(report: Report) -> dict[str, Any]:
     }
 
 
-def print_plan(plan: Plan, *, as_json: bool) -> None:
-    """Print what a transfer would do."""
+def print_plan(ctx: click.Context, plan: Plan, *, as_json: bool) -> NoReturn:
+    """Print what a transfer would do, and end with 1 where the remote has segments that were refused."""
     if as_json:
-        document(plan_fields(plan))
-        return
-    where = f"{_WHERE[plan.operation]} {plan.remote}"
-    line(f"would {plan.operation} {_what(plan)} {where}\n{by_verb(plan.requests)}")
-    _note_left(plan.operation, plan.left)
+        document(plan_fields(plan) | {"failures": failure_fields(plan.failures)})
+    else:
+        note_failures(plan.failures)
+        where = f"{_WHERE[plan.operation]} {plan.remote}"
+        line(f"would {plan.operation} {_what(plan)} {where}\n{by_verb(plan.requests)}")
+        _note_left(plan.operation, plan.left)
+    ctx.exit(1 if plan.failures else 0)
 
 
 def finish(ctx: click.Context, report: Report, *, as_json: bool) -> NoReturn:

@@ -6,16 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from casstore.catalog.index import now, remove_entries_of, remove_objects
+from casstore.catalog.index import RECENT, now, remove_entries_of, remove_objects
 from casstore.events import Advanced, Finished, OnEvent, Started
 from casstore.repo.plan import plan_evict
 
 if TYPE_CHECKING:
     from casstore.digest import Digest
     from casstore.repo.local import Local
-
-SPARED = 60_000
-"""Milliseconds for which an object that was used in this process is not evicted."""
 
 _BATCH = 500
 
@@ -37,7 +34,7 @@ class EvictReport:
 
 def evict(local: Local, max_size: int, on_event: OnEvent) -> EvictReport:
     """Remove objects until the store is under its cap; those put by hand and those just used stay."""
-    since = now() - SPARED
+    since = now() - RECENT
     spared = {digest for digest, used in local.index.used_here().items() if used >= since}
     plan = plan_evict(local.index.eviction_order(), local.index.evictable(), max_size, spared)
     on_event(Started("evict", len(plan.objects), plan.stored))
@@ -66,6 +63,8 @@ def remove(local: Local, digests: Iterable[Digest], lost: Iterable[Digest] = ())
     with local.index.writing() as connection:
         remove_objects(connection, digests)
         entries = remove_entries_of(connection, lost)
-    for digest in digests:
-        local.backend.delete(local.objects.name(digest))
+    with local.index.writing():  # nobody puts one again between the look and the deletion
+        for digest in digests:
+            if local.index.known(digest) is None:
+                local.backend.delete(local.objects.name(digest))
     return entries

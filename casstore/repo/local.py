@@ -6,22 +6,25 @@ object and a claim in the order that a crash forgives, and taking belief away wh
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from casstore.backends.atomic import sync_file
 from casstore.backends.local import LocalBackend
 from casstore.catalog.index import Index, now, put_claim, put_objects, remove_objects
 from casstore.catalog.journal import Journal
 from casstore.catalog.records import Claim, Location
 from casstore.digest import Digest, digest_of
 from casstore.errors import IntegrityError, NotFoundError
-from casstore.store.codec import FRAME_SIZE, Codec
+from casstore.store.codec import FRAME_SIZE, STORED_MAX, Codec
 from casstore.store.objects import ObjectStore, decode
-from casstore.store.sealed import Stored
+from casstore.store.sealed import UNKNOWN, Stored, examine
 
 if TYPE_CHECKING:
+    from casstore.backends.base import Backend
     from casstore.config import Config
     from casstore.digest import Key
     from casstore.store.marker import Marker
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 INDEX = "index.sqlite"
 JOURNAL = "journal"
 SPOOL = "tmp"
+UNFINISHED_AGE = 24 * 3600 * 1000
+"""Milliseconds after which nobody is at work on an unfinished file any more."""
+
 QUARANTINE = "quarantine"
 
 
@@ -49,7 +55,7 @@ class Local:
     root: Path
     durable: bool
     codec: Codec
-    backend: LocalBackend
+    backend: Backend
     objects: ObjectStore
     index: Index
     journal: Journal
@@ -77,8 +83,8 @@ class Local:
         """
         try:
             content = self.objects.get(known)
-        except (NotFoundError, IntegrityError) as error:
-            self.condemn(known.digest, error)
+        except (NotFoundError, IntegrityError):
+            self.doubt(known.digest)
             raise
         self.index.touch(known.digest)
         return content
@@ -90,22 +96,36 @@ class Local:
             NotFoundError: It is not there.
             IntegrityError: It is not what it should be.
         """
-        if known.size <= FRAME_SIZE:
-            sealed = source.backend.read(source.name(known.digest))
-            decode(sealed, known)
-            self.backend.write(self.objects.name(known.digest), sealed)
-            return Stored(known.digest, known.size, len(sealed))
+        if known.size <= FRAME_SIZE and known.stored <= STORED_MAX:
+            with contextlib.suppress(IntegrityError):
+                # As many bytes as recorded, so that a hostile file cannot fill the memory.
+                sealed = source.backend.read_range(source.name(known.digest), 0, known.stored)
+                decode(sealed, known)
+                self.backend.write(self.objects.name(known.digest), sealed)
+                return Stored(known.digest, known.size, len(sealed))
+        # Large; or somebody stored it anew, at another level, and the file has another length now.
         with self.objects.spooled() as path:
             found = source.fetch(known, path)
             self.backend.upload(path, self.objects.name(known.digest), consume=True)
         return found
 
-    def condemn(self, digest: Digest, error: Exception) -> None:
-        """Stop believing in an object that turned out missing or bad, and keep a bad file for inspection."""
+    def doubt(self, digest: Digest) -> None:
+        """Look again at an object that could not be read as the index believes, and correct the belief.
+
+        A bad file goes into quarantine. Nobody puts the object meanwhile, since that takes the index too.
+        """
+        name = self.objects.name(digest)
         with self.index.writing() as connection:
+            kept = self.index.is_kept(digest)
             remove_objects(connection, [digest])
-        if isinstance(error, IntegrityError):
-            self.quarantine(self.objects.name(digest))
+            try:
+                found = examine(self.path(name), Stored(digest, UNKNOWN, 0))
+            except FileNotFoundError:
+                return
+            except IntegrityError:
+                self.quarantine(name)
+                return
+            put_objects(connection, [found], used=now(), kept=kept)
 
     def quarantine(self, name: str) -> None:
         """Move a file out of the store, into the quarantine folder."""
@@ -117,35 +137,70 @@ class Local:
         except FileNotFoundError:  # another process was faster
             return
 
-    def claim(self, key: Key, decide: Callable[[Claim | None], Claim], objects: Sequence[Stored]) -> Claim:
-        """Let a claim on `key` stand whose objects are stored already: journal first, then the index.
+    def claim(
+        self,
+        key: Key,
+        decide: Callable[[Claim | None, Sequence[Digest]], Claim],
+        contents: Sequence[bytes] = (),
+    ) -> Claim:
+        """Let a claim on `key` stand: objects first, then the journal, then the index.
 
         Args:
             key: The key.
-            decide: Returns the claim that should stand, given the one that does.
-            objects: The objects it leads to.
+            decide: Returns the claim that should stand, given the one that does and the objects' digests.
+            contents: The objects it leads to.
 
         Returns:
             The claim that stands now.
         """
+        objects = [self.put(content) for content in contents]
         with self.index.writing() as connection:
             found = self.index.find(key)
             standing = None if found is None else found.claim
-            claim = decide(standing)
+            claim = decide(standing, [known.digest for known in objects])
             used = now()
             if claim is not standing:
                 self.journal.append([claim])
                 put_claim(connection, claim)
             else:  # the objects lead nowhere: they go first
                 used = 0
+            for known, content in zip(objects, contents, strict=True):
+                if not self.has_file(known.digest):  # evicted since it was put
+                    self.objects.put(content, known.digest)
             put_objects(connection, objects, used=used)
         return claim
 
-    def keep(self, known: Stored) -> None:
-        """Note an object that was put by hand."""
+    def keep(self, known: Stored, path: Path) -> None:
+        """Store an object that is put by hand and ready at `path`, unless it is here already."""
+        if self.durable:  # now, rather than while others wait to write
+            sync_file(path)
         with self.index.writing() as connection:
-            self.journal.append([Location(known, kept=True)])
-            put_objects(connection, [known], used=now(), kept=True)
+            here = self.index.known(known.digest)
+            if here is None or not self.has_file(known.digest):
+                self.backend.upload(path, self.objects.name(known.digest), consume=True)
+                here = known
+            elif self.index.is_kept(known.digest):
+                self.index.touch(known.digest)
+                return
+            self.journal.append([Location(here, kept=True)])
+            put_objects(connection, [here], used=now(), kept=True)
+
+    def finish_journal(self) -> None:
+        """Finish this process's journal, while no thread stands between the journal and the index."""
+        with self.index.reading():
+            self.journal.finish()
+
+    def sweep(self, pattern: str = f"{SPOOL}/*.tmp") -> None:
+        """Remove the unfinished files of processes that ended long ago, by default those of the spool."""
+        long_ago = now() - UNFINISHED_AGE
+        for path in self.root.glob(pattern):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime_ns // 1_000_000 < long_ago:
+                    path.unlink()
+
+    def has_file(self, digest: Digest) -> bool:
+        """Return whether there is a file for an object, whatever it holds."""
+        return self.path(self.objects.name(digest)).exists()
 
 
 def open_local(

@@ -30,6 +30,14 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that could not be moved or does not hold what it should: its name, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a push or a pull would do.
 
@@ -37,10 +45,11 @@ class Plan:
         operation: ``push`` or ``pull``.
         remote: The remote's name.
         objects: The objects to move.
-        entries: How many entries and tombstones that makes known.
+        entries: How many entries and tombstones that makes known, or brings the objects of.
         requests: The requests it would take, by verb, the LIST of the remote's segments included.
         left: How many objects stay behind: on a pull, those beyond the size cap, which are fetched when first
-            used; on a push, those that are nowhere any more.
+            used; on a push, those that are not here, be it that another remote holds them.
+        failures: Segments of the remote that were refused when this was planned.
     """
 
     operation: str
@@ -49,6 +58,7 @@ class Plan:
     entries: int
     requests: Mapping[str, int]
     left: int
+    failures: tuple[Failure, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -69,7 +79,7 @@ class PushPlan(Plan):
         claims: The claims to publish, by key.
         kept: The objects put by hand to publish.
         named: Every object that the new segment tells the location of.
-        lost: Claims that cannot be pushed, since their object is nowhere.
+        lost: Claims that can never be pushed, since their object is nowhere.
         lost_kept: Objects put by hand that are no longer here.
     """
 
@@ -132,10 +142,9 @@ def plan_push(
         kept: The objects put by hand it lacks.
         sides: For every object of those, how it is stored here and there.
     """
-    nowhere = Sides(None, None)
-    held = {digest for digest, side in sides.items() if side != nowhere}
+    held = {digest for digest, side in sides.items() if side.here is not None or side.there is not None}
     sent = [claim for claim in claims if not isinstance(claim, Entry) or claim.object in held]
-    lost = [claim.key for claim in claims if isinstance(claim, Entry) and claim.object not in held]
+    behind = [claim for claim in claims if isinstance(claim, Entry) and claim.object not in held]
     kept_here = [digest for digest in kept if digest in held]
     named = sorted({*kept_here, *(ref for claim in sent for ref in objects_of(claim) if ref in held)})
     moves = tuple(_move(sides[digest].here) for digest in named if sides[digest].there is None)
@@ -145,11 +154,11 @@ def plan_push(
         moves,
         len(sent),
         push_requests(contact, moves, publishes=bool(sent or kept_here)),
-        len(lost) + len(kept) - len(kept_here),
+        len(behind) + len(kept) - len(kept_here),
         claims=tuple(sent),
         kept=tuple(kept_here),
         named=tuple(named),
-        lost=tuple(lost),
+        lost=tuple(claim.key for claim in behind if not sides[claim.object].anywhere),
         lost_kept=tuple(digest for digest in kept if digest not in held),
     )
 
@@ -178,7 +187,8 @@ def plan_pull(
         else:
             over.add(digest)
     known = tuple(fetched.values())
-    requests = _contact_requests(contact) | {"GET": len(known) + contact.first}
+    requests = _contact_requests(contact)
+    requests["GET"] += len(known)
     return PullPlan(
         "pull",
         contact.remote,
@@ -230,7 +240,6 @@ def push_requests(contact: Contact, moves: Collection[Move], *, publishes: bool)
     requests = _contact_requests(contact)
     if publishes:
         parts = [_parts(move.stored, contact.part_size) for move in moves]
-        requests["GET"] = int(contact.first)
         requests["PUT"] = 1 + contact.empty + sum(parts)
         requests["POST"] = sum(2 for count in parts if count > 1)  # one begins, one completes
     return _without_zeros(requests)
@@ -241,7 +250,7 @@ def _parts(stored: int, part_size: int | None) -> int:
 
 
 def _contact_requests(contact: Contact) -> dict[str, int]:
-    return {"LIST": max(1, -(-contact.segments // LIST_PAGE))}
+    return {"LIST": max(1, -(-contact.segments // LIST_PAGE)), "GET": int(contact.first)}
 
 
 def _without_zeros(requests: Mapping[str, int]) -> Mapping[str, int]:

@@ -20,7 +20,7 @@ from casstore.digest import Digest
 from casstore.errors import CasstoreError, FormatError, IntegrityError
 from casstore.events import Advanced, Finished, OnEvent, Started, Warned, ignore
 from casstore.repo.local import INDEX, JOURNAL, QUARANTINE
-from casstore.repo.remote import Failure
+from casstore.repo.plan import Failure
 from casstore.store.codec import FRAME_SIZE
 from casstore.store.layout import MANIFEST, OBJECTS, digest_in
 from casstore.store.sealed import UNKNOWN, Stored, claimed_size, examine
@@ -172,7 +172,8 @@ def _set_aside(root: Path) -> None:
     for path in root.glob(f"{INDEX}*"):
         folder = root / QUARANTINE
         folder.mkdir(mode=0o700, exist_ok=True)
-        path.rename(folder / f"{stamp}-{path.name}")
+        with contextlib.suppress(FileNotFoundError):  # SQLite removes its files when the last user closes
+            path.rename(folder / f"{stamp}-{path.name}")
 
 
 @contextlib.contextmanager

@@ -32,7 +32,8 @@ def recovered(local: Local) -> Iterator[Claimed]:
     Yields:
         The journals, to be discarded by whoever has put their records into a segment.
     """
-    local.journal.finish()
+    local.sweep()
+    local.finish_journal()
     claimed = local.journal.claim()
     try:
         if claimed.unfinished:

@@ -10,7 +10,7 @@ from casstore.catalog.segment import SEGMENT_MAX, read_segment
 from casstore.catalog.tracking import Tracking
 from casstore.digest import Digest
 from casstore.errors import CasstoreError, FormatError, IntegrityError, NotFoundError
-from casstore.repo.plan import Contact
+from casstore.repo.plan import Contact, Failure
 from casstore.repo.transfer import parallel
 from casstore.store.layout import MANIFEST, MARKER, digest_in, segment_name
 from casstore.store.marker import Marker, ensure_marker, read_marker
@@ -25,25 +25,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """Something that could not be moved or does not hold what it should: its name, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Refreshed:
     """What reading a remote's manifest brought.
 
     Attributes:
         contact: What a plan needs to know of the remote.
         entries: Entries that changed here.
+        due: Entries known before whose objects are still to be brought.
         failures: Segments that were refused.
     """
 
     contact: Contact
     entries: int
+    due: int
     failures: tuple[Failure, ...]
 
 
@@ -65,7 +59,7 @@ class Remote:
             profile=config.profile,
             durable=local.durable,
         )
-        self.tracking = Tracking(local.index, config.url)
+        self.tracking = Tracking(local.index, config.identity)
         self._marker = self.tracking.marker()
 
     def objects(self) -> ObjectStore:
@@ -88,23 +82,33 @@ class Remote:
 
     def refresh(self) -> Refreshed:
         """Take over what is new in the remote's manifest: one LIST, and one GET a new segment."""
+        known = self.tracking.segments()  # before the LIST: what is published meanwhile has not vanished
         listed = dict(self._listed())
-        known = self.tracking.segments()
         if known - listed.keys():  # the remote was emptied or replaced: nothing believed of it holds
             self.tracking.reset()
             self._marker, known = None, set()
+        contact = self._contact(len(listed))  # a store that must not be read is refused before it is
+        due = self.tracking.due()
         entries = 0
         failures: list[Failure] = []
         new = [item for item in listed.items() if item[0] not in known]
-        for (digest, _), error in parallel(self._fetch_segment, new):
+        for (digest, _), fetched in parallel(self._fetch_segment, new):
             try:
-                if isinstance(error, CasstoreError):
-                    raise error
-                path = self._local.path(segment_name(digest))
-                entries += self.tracking.apply(digest, read_segment(path, digest))
-            except CasstoreError as reason:
+                if isinstance(fetched, CasstoreError):
+                    raise fetched
+                entries += self._apply(digest, is_new=fetched)
+            except (IntegrityError, FormatError, NotFoundError) as reason:
                 failures.append(Failure(segment_name(digest), str(reason)))
-        return Refreshed(self._contact(len(listed)), entries, tuple(failures))
+        return Refreshed(contact, entries, due, tuple(failures))
+
+    def _apply(self, digest: Digest, *, is_new: bool) -> int:
+        path = self._local.path(segment_name(digest))
+        try:
+            return self.tracking.apply(digest, read_segment(path, digest))
+        except FormatError:
+            if is_new:  # a refused segment leaves nothing behind
+                path.unlink(missing_ok=True)
+            raise
 
     def publish(self, segment: Digest) -> None:
         """Upload a segment that stands in the local manifest."""
@@ -131,17 +135,30 @@ class Remote:
             except FormatError:  # not ours: a file that some tool left there
                 continue
 
-    def _fetch_segment(self, item: tuple[Digest, int]) -> None:
+    def _fetch_segment(self, item: tuple[Digest, int]) -> bool:
+        """Bring a segment into the local manifest; return whether it was not there."""
         digest, stored = item
         name = segment_name(digest)
-        if self._local.path(name).exists():  # another remote has it too, or the index was rebuilt
-            return
+        if self._has_segment(digest):  # another remote has it too, or the index was rebuilt
+            return False
         if stored > SEGMENT_MAX:
             raise IntegrityError(f"it takes {stored} bytes; a segment takes at most {SEGMENT_MAX}")
         with self._local.objects.spooled() as path:
             self.backend.download(name, path)
             examine(path, Stored(digest, UNKNOWN, stored), limit=SEGMENT_MAX)
             self._local.backend.upload(path, name, consume=True)
+        return True
+
+    def _has_segment(self, digest: Digest) -> bool:
+        name = segment_name(digest)
+        try:
+            examine(self._local.path(name), Stored(digest, UNKNOWN, 0), limit=SEGMENT_MAX)
+        except FileNotFoundError:
+            return False
+        except IntegrityError:
+            self._local.quarantine(name)
+            return False
+        return True
 
     def _objects(self, marker: Marker) -> ObjectStore:
         return ObjectStore(self.backend, marker.shards, self._local.codec, self._local.spool)

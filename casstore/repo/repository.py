@@ -21,11 +21,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from casstore.backends.local import LocalBackend
 from casstore.catalog.index import ObjectInfo, Tally, now, put_objects
-from casstore.catalog.records import REFS_MAX, Claim, Entry, Tombstone, dump_labels
+from casstore.catalog.records import REFS_MAX, Claim, Entry, Tombstone, dump_labels, next_generation
 from casstore.catalog.tracking import remotes_holding
 from casstore.config import Config, store_path
 from casstore.digest import DIGEST_DIGITS, Digest, Key, parse_digest, parse_key
-from casstore.errors import BackendError, CasstoreError, ConfigError, IntegrityError, NotFoundError
+from casstore.errors import (
+    BackendError,
+    CasstoreError,
+    ConfigError,
+    IntegrityError,
+    NotEnoughCopiesError,
+    NotFoundError,
+)
 from casstore.events import OnEvent, ignore
 from casstore.repo.local import Local, open_local
 from casstore.store.marker import ensure_marker, read_marker
@@ -144,9 +151,8 @@ class Repository:
                 return self.put(file)
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         with self.local.objects.encode(stream) as (known, path):
-            if not self._is_sound(known.digest):
-                self.local.backend.upload(path, self.local.objects.name(known.digest), consume=True)
-        self.local.keep(known)
+            self._check(known.digest)
+            self.local.keep(known, path)
         return known.digest
 
     def get(self, digest: Digest) -> bytes:
@@ -158,15 +164,38 @@ class Repository:
         return self._read(parse_digest(digest))
 
     def get_range(self, digest: Digest, start: int, length: int) -> bytes:
-        """Return up to `length` bytes of an object from offset `start`, reading only their frames."""
-        known = self._fetched(parse_digest(digest))
-        return self.local.objects.get_range(known, start, length)
+        """Return up to `length` bytes of an object from offset `start`, reading only their frames.
+
+        Raises:
+            ConfigError: `start` or `length` is negative.
+            NotFoundError: It is neither here nor in any remote whose manifest is known.
+        """
+        if start < 0 or length < 0:
+            raise ConfigError(f"not a range of bytes: {length} from {start}")
+        digest = parse_digest(digest)
+        known = self._fetched(digest)
+        self.local.index.touch(digest)
+        try:
+            return self.local.objects.get_range(known, start, length)
+        except (NotFoundError, IntegrityError):
+            return self.local.objects.get_range(self._mended(digest), start, length)
 
     def stream(self, digest: Digest) -> Iterator[bytes]:
-        """Yield the content of an object in verified pieces of at most 4 MiB."""
-        known = self._fetched(parse_digest(digest))
-        yield from self.local.objects.stream(known)
-        self.local.index.touch(known.digest)
+        """Yield the content of an object in verified pieces of at most 4 MiB.
+
+        Raises:
+            NotFoundError: It is neither here nor in any remote whose manifest is known.
+        """
+        digest = parse_digest(digest)
+        known = self._fetched(digest)
+        self.local.index.touch(digest)
+        sent = 0
+        try:
+            for piece in self.local.objects.stream(known):
+                sent += len(piece)
+                yield piece
+        except (NotFoundError, IntegrityError):
+            yield from _rest(self.local.objects.stream(self._mended(digest)), sent)
 
     def export(self, digest: Digest, path: Path) -> None:
         """Write the content of an object to the file `path`, which appears when it is whole and verified."""
@@ -185,16 +214,23 @@ class Repository:
         """Return whether an object is stored here."""
         return self.local.index.known(parse_digest(digest)) is not None
 
-    def delete(self, digest: Digest) -> None:
-        """Remove an object from here, without asking whether it is anywhere else.
+    def delete(self, digest: Digest, *, force: bool = False) -> None:
+        """Remove an object from here.
+
+        Args:
+            digest: The object.
+            force: Remove it even if no remote is known to hold it.
 
         Raises:
             NotFoundError: It is not here.
+            NotEnoughCopiesError: No remote is known to hold it, and `force` is false.
         """
         from casstore.repo.evict import remove
 
         if not self.has(digest):
             raise NotFoundError(f"object {digest} is not in {self.path}")
+        if not force and not remotes_holding(self.local.index, digest):
+            raise NotEnoughCopiesError(f"object {digest} is known to be only here: push it first, or force")
         remove(self.local, [digest])
 
     def objects(self) -> Iterator[ObjectInfo]:
@@ -225,20 +261,19 @@ class Repository:
             ConfigError: `labels` are no JSON or too large, or there are too many `refs`.
             BackendError: The store cannot be written.
         """
+        key = parse_key(key)
         labels = dict(labels or {})
         dump_labels(labels)
         if len(refs) > REFS_MAX:
             raise ConfigError(f"an entry has at most {REFS_MAX} refs, not {len(refs)}")
-        objects = [self.local.put(each) for each in (content, *refs)]
-        digests = tuple(known.digest for known in objects)
 
-        def decide(standing: Claim | None) -> Claim:
+        def decide(standing: Claim | None, digests: Sequence[Digest]) -> Claim:
             if isinstance(standing, Entry) and not replace and self._is_reachable(standing.object):
                 return standing
-            generation = 0 if standing is None else standing.generation + 1
-            return Entry(parse_key(key), digests[0], generation, now(), labels, digests[1:])
+            generation = 0 if standing is None else next_generation(standing)
+            return Entry(key, digests[0], generation, now(), labels, tuple(digests[1:]))
 
-        claim = self.local.claim(key, decide, objects)
+        claim = self.local.claim(key, decide, (content, *refs))
         self._tidy()
         return _live(claim, key)
 
@@ -249,7 +284,7 @@ class Repository:
             NotFoundError: There is no such entry, or its object is nowhere to be had.
             BackendError: The object is in a remote that cannot be reached.
         """
-        found = self.local.index.find(key)
+        found = self.local.index.find(parse_key(key))
         if found is None:
             raise NotFoundError(f"no entry for key {key}")
         entry = _live(found.claim, key)
@@ -257,8 +292,8 @@ class Repository:
             try:
                 return entry, self.local.read(found.known)
             except (NotFoundError, IntegrityError):
-                pass  # the belief is gone; a remote may have it
-        return entry, self.local.read(self._fetch(entry.object))
+                pass  # the belief was corrected; a remote may have it
+        return entry, self.local.read(self._fetched(entry.object))
 
     def entry(self, key: Key) -> Entry:
         """Return an entry without its answer.
@@ -280,7 +315,7 @@ class Repository:
             NotFoundError: There is no such entry.
         """
         entry = self.entry(key)
-        self.local.claim(entry.key, lambda standing: _tombstone(standing or entry), [])
+        self.local.claim(entry.key, lambda standing, _: _tombstone(standing or entry))
 
     def resolve(self, prefix: str) -> Key:
         """Return the one key that begins with `prefix`, at least four hex digits.
@@ -362,9 +397,16 @@ class Repository:
         from casstore.repo.remote import Remote
 
         config = resolve_remote(self.config, name)
-        if config.url not in self._remotes:
-            self._remotes[config.url] = Remote(self.local, config)
-        return self._remotes[config.url]
+        if config.identity not in self._remotes:
+            self._remotes[config.identity] = Remote(self.local, config)
+        return self._remotes[config.identity]
+
+    def _identified(self, identity: str) -> Remote:
+        """Return the remote that the index knows by its identity: one in use, configured, or a mere URL."""
+        if identity in self._remotes:
+            return self._remotes[identity]
+        named = (remote.name for remote in self.config.remotes.values() if remote.identity == identity)
+        return self.remote(next(named, identity))
 
     # Care
 
@@ -375,7 +417,7 @@ class Repository:
         return verify(self.local, on_event)
 
     def evict(self, *, on_event: OnEvent = ignore) -> EvictReport:
-        """Bring the store under its size cap: least recently used first, those a remote holds before others."""
+        """Bring the store under its size cap: least recently used first, held by a remote before others."""
         from casstore.repo.evict import evict
 
         return evict(self.local, self._max_size, on_event)
@@ -410,27 +452,33 @@ class Repository:
         _OPEN.discard(self)
         for remote in self._remotes.values():
             remote.backend.close()
-        self.local.journal.finish()
+        self.local.finish_journal()
         if self.local.journal.size() >= SEAL_AT:
             from casstore.repo.recover import seal
 
             seal(self.local)
         self.local.index.close()
 
-    def _is_sound(self, digest: Digest) -> bool:
+    def _check(self, digest: Digest) -> None:
+        """Read an object that may be here, and take the belief in it away where it is bad."""
         known = self.local.index.known(digest)
-        if known is None:
-            return False
-        try:
-            for _ in self.local.objects.stream(known):
-                pass
-        except (NotFoundError, IntegrityError) as error:
-            self.local.condemn(digest, error)
-            return False
-        return True
+        if known is not None:
+            try:
+                for _ in self.local.objects.stream(known):
+                    pass
+            except (NotFoundError, IntegrityError):
+                self.local.doubt(digest)
 
     def _read(self, digest: Digest) -> bytes:
-        return self.local.read(self._fetched(digest))
+        try:
+            return self.local.read(self._fetched(digest))
+        except (NotFoundError, IntegrityError):  # the belief was corrected; a remote may have it
+            return self.local.read(self._fetched(digest))
+
+    def _mended(self, digest: Digest) -> Stored:
+        """Return an object that could not be read here as believed: looked at again, or else fetched."""
+        self.local.doubt(digest)
+        return self._fetched(digest)
 
     def _fetched(self, digest: Digest) -> Stored:
         known = self.local.index.known(digest)
@@ -439,9 +487,9 @@ class Repository:
     def _fetch(self, digest: Digest) -> Stored:
         """Bring one object from a remote that is believed to hold it."""
         failed: BackendError | None = None
-        for url, known in remotes_holding(self.local.index, digest):
+        for identity, known in remotes_holding(self.local.index, digest):
             try:
-                return self._fetch_from(url, known)
+                return self._fetch_from(identity, known)
             except NotFoundError:
                 continue
             except BackendError as error:
@@ -452,17 +500,17 @@ class Repository:
             f"object {digest} is neither in {self.path} nor in a remote whose manifest is known"
         )
 
-    def _fetch_from(self, url: str, known: Stored) -> Stored:
-        if time.monotonic() < self._paused.get(url, 0):
-            raise BackendError(f"{url} failed a moment ago and is left alone for a while", transient=True)
-        remote = self.remote(url)
+    def _fetch_from(self, identity: str, known: Stored) -> Stored:
+        if time.monotonic() < self._paused.get(identity, 0):
+            raise BackendError(f"{identity} failed and is left alone for a while", transient=True)
+        remote = self._identified(identity)
         try:
             brought = self.local.bring(remote.objects(), known)
         except (NotFoundError, IntegrityError) as error:
             remote.tracking.disbelieve([known.digest])
-            raise NotFoundError(f"{url} does not hold object {known.digest}: {error}") from error
+            raise NotFoundError(f"{identity} does not hold object {known.digest}: {error}") from error
         except BackendError:
-            self._paused[url] = time.monotonic() + REMOTE_PAUSE
+            self._paused[identity] = time.monotonic() + REMOTE_PAUSE
             raise
         with self.local.index.writing() as connection:
             put_objects(connection, [brought], used=now())
@@ -522,9 +570,9 @@ def _open(root: Path, config: Config, *, durable: bool, create: bool, on_event: 
         marker = ensure_marker(backend)
 
     def restore() -> None:  # a store's first moment, or its index is lost or damaged
-        from casstore.repo.rebuild import restore
+        from casstore.repo import rebuild
 
-        restore(root, on_event)
+        rebuild.restore(root, on_event)
 
     return open_local(root, config, marker, durable=durable, restore=restore)
 
@@ -537,3 +585,11 @@ def _live(claim: Claim | None, key: Key) -> Entry:
 
 def _tombstone(standing: Claim) -> Tombstone:
     return Tombstone(standing.key, standing.generation, now())
+
+
+def _rest(pieces: Iterator[bytes], skip: int) -> Iterator[bytes]:
+    """Yield what stands in `pieces` behind the first `skip` bytes."""
+    for piece in pieces:
+        if skip < len(piece):
+            yield piece[skip:]
+        skip = max(0, skip - len(piece))

@@ -10,16 +10,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from casstore.catalog.index import now, put_objects
 from casstore.catalog.records import Entry, Location, Record
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
 from casstore.events import Advanced, Finished, OnEvent, Started
-from casstore.repo.plan import Move, Plan, PullPlan, PushPlan, objects_of, plan_pull, plan_push
+from casstore.repo.plan import Failure, Move, Plan, PullPlan, PushPlan, objects_of, plan_pull, plan_push
 from casstore.repo.recover import add_segment, recovered
-from casstore.repo.remote import Failure, Refreshed, Remote
+from casstore.repo.remote import Refreshed, Remote
 from casstore.repo.transfer import parallel
 from casstore.store.codec import FRAME_SIZE
 from casstore.store.objects import ObjectStore, decode
@@ -41,11 +41,15 @@ _BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a push and a pull would do, and segments of the remote that were refused."""
+    """What a push and a pull would do."""
 
     push: PushPlan
     pull: PullPlan
-    failures: tuple[Failure, ...]
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Segments of the remote that were refused."""
+        return self.push.failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,6 @@ def status(repository: Repository, name: str | None, *, manifest_only: bool = Fa
         return Status(
             _plan_push(remote, refreshed),
             _plan_pull(repository, remote, refreshed, manifest_only=manifest_only),
-            refreshed.failures,
         )
 
 
@@ -95,7 +98,6 @@ def push(repository: Repository, name: str | None, on_event: OnEvent, workers: i
     with recovered(local) as claimed:
         refreshed = remote.refresh()
         plan = _plan_push(remote, refreshed)
-        run.failures += refreshed.failures
         remote.tracking.unpend(plan.lost, plan.lost_kept)
         if plan.claims or plan.kept:
             _upload(local, remote, plan, run)
@@ -113,8 +115,7 @@ def pull(
     local = repository.local
     refreshed = remote.refresh()
     plan = _plan_pull(repository, remote, refreshed, manifest_only=manifest_only)
-    run.failures += refreshed.failures
-    run.entries = refreshed.entries
+    run.entries = plan.entries
     if plan.known:
         _download(local, remote, plan, run)
     if not manifest_only:
@@ -149,7 +150,7 @@ class _Run:
             {verb: count for verb, count in requests.items() if count},
             time.monotonic() - self._begun,
             plan.left,
-            self.failures,
+            plan.failures + self.failures,
         )
 
 
@@ -157,7 +158,8 @@ def _plan_push(remote: Remote, refreshed: Refreshed) -> PushPlan:
     claims = list(remote.tracking.pending_claims())
     kept = remote.tracking.pending_kept()
     digests = [*kept, *(digest for claim in claims for digest in objects_of(claim))]
-    return plan_push(refreshed.contact, claims, kept, remote.tracking.sides(digests))
+    plan = plan_push(refreshed.contact, claims, kept, remote.tracking.sides(digests))
+    return replace(plan, failures=refreshed.failures)
 
 
 def _plan_pull(
@@ -166,7 +168,9 @@ def _plan_pull(
     wanted = [] if manifest_only else remote.tracking.wanted()
     sides = remote.tracking.sides(digest for item in wanted for digest in item.objects)
     room = repository.max_size - repository.local.index.evictable()
-    return plan_pull(refreshed.contact, wanted, sides, room, refreshed.entries)
+    entries = refreshed.entries if manifest_only else refreshed.entries + refreshed.due
+    plan = plan_pull(refreshed.contact, wanted, sides, room, entries)
+    return replace(plan, failures=refreshed.failures)
 
 
 def _upload(local: Local, remote: Remote, plan: PushPlan, run: _Run) -> None:
@@ -237,11 +241,10 @@ def _send(local: Local, target: ObjectStore, known: Stored) -> Stored:
                 examine(local.path(name), known)
                 target.backend.upload(local.path(name), target.name(known.digest))
     except FileNotFoundError:
-        error = NotFoundError(f"object {known.digest} is gone from {local.root}")
-        local.condemn(known.digest, error)
-        raise error from None
-    except (NotFoundError, IntegrityError) as error:
-        local.condemn(known.digest, error)
+        local.doubt(known.digest)
+        raise NotFoundError(f"object {known.digest} is gone from {local.root}") from None
+    except (NotFoundError, IntegrityError):
+        local.doubt(known.digest)
         raise
     return known
 

@@ -10,7 +10,7 @@ from casstore.catalog.segment import read_segment
 from casstore.catalog.tracking import unlearn_segment
 from casstore.errors import CasstoreError, FormatError, IntegrityError, NotFoundError
 from casstore.events import Advanced, Finished, OnEvent, Started
-from casstore.repo.remote import Failure
+from casstore.repo.plan import Failure
 from casstore.store.layout import MANIFEST, OBJECTS, digest_in
 from casstore.store.sealed import UNKNOWN, Stored, examine
 
@@ -39,7 +39,9 @@ class VerifyReport:
 
 
 def verify(local: Local, on_event: OnEvent) -> VerifyReport:
-    """Read every object and segment of the local store, and take away the belief in the bad and the missing."""
+    """Read every object and segment of the local store, and stop believing in the bad and the missing."""
+    for folder in ("", f"{MANIFEST}/", f"{OBJECTS}/*/*/"):
+        local.sweep(f"{folder}.*.tmp")
     files = sorted(local.backend.list(OBJECTS), key=lambda info: info.name)
     segments = sorted(local.backend.list(MANIFEST), key=lambda info: info.name)
     on_event(Started("verify", len(files) + len(segments), sum(info.size for info in (*files, *segments))))
@@ -74,12 +76,12 @@ def _check_object(local: Local, info: Info) -> None:
     known = local.index.known(digest)
     try:
         found = examine(local.path(info.name), known or Stored(digest, UNKNOWN, info.size))
-    except IntegrityError as error:
-        local.condemn(digest, error)
+    except IntegrityError:
+        local.doubt(digest)
         raise
     except FileNotFoundError:
         return
-    if known is None:  # a crash came between the file and the index: it may stay, and may go first
+    if found != known:  # a crash came between the file and the index: it may stay, and may go first
         with local.index.writing() as connection:
             put_objects(connection, [found], used=0)
 
@@ -102,7 +104,6 @@ def _missing(local: Local) -> list[Failure]:
     for info in local.index.objects():
         name = local.objects.name(info.digest)
         if not local.path(name).exists():
-            error = NotFoundError("the index knows it, but the file is gone")
-            local.condemn(info.digest, error)
-            failures.append(Failure(name, str(error)))
+            local.doubt(info.digest)
+            failures.append(Failure(name, "the index knows it, but the file is gone"))
     return failures

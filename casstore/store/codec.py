@@ -31,7 +31,7 @@ _HEADER_MIN = 5  # bytes of a header that tell its length: magic (4), descriptor
 _RLE_BLOCK = 1
 _RESERVED_BLOCK = 3
 _BLOCK_HEADER = 3
-_STORED_MAX = FRAME_SIZE + 64 * 1024
+STORED_MAX = FRAME_SIZE + 64 * 1024
 """Longest frame zstd makes of `FRAME_SIZE` bytes, and room: 32 raw blocks add 96 bytes."""
 _SEAL_START = b"\x5c\x2a\x4d\x18\x04\x00\x00\x00"  # magic of a skippable frame, and its length: 4 bytes
 
@@ -40,7 +40,7 @@ SEAL_SIZE = len(_SEAL_START) + 4
 
 
 class Codec:
-    """Compresses at one level; contexts are kept for each thread, since one costs more to make than to use."""
+    """Compresses at one level; a context is kept for each thread, since it costs more to make than to use."""
 
     def __init__(self, level: int = DEFAULT_LEVEL) -> None:
         self._level = level
@@ -91,6 +91,8 @@ def content_size(frame: bytes | memoryview) -> int:
         IntegrityError: It is not a frame as casstore writes them: at most `FRAME_SIZE` bytes, whose number is
             stated, without checksum (the digest is better) and dictionary.
     """
+    if bytes(frame[:4]) != zstandard.FRAME_HEADER:  # a skippable frame would pass for an empty one
+        raise IntegrityError("not a zstd frame")
     try:
         header = zstandard.get_frame_parameters(frame)
     except zstandard.ZstdError as error:
@@ -137,13 +139,15 @@ def read_frames(file: BinaryIO, length: int) -> Iterator[bytes]:
     Raises:
         IntegrityError: They are not a sequence of whole frames as casstore writes them.
     """
+    if length <= 0:
+        raise IntegrityError("a file without a zstd frame")
     while length > 0:
-        frame = _read_frame(file, length)
+        frame = _read_frame(file)
         length -= len(frame)
         yield frame
 
 
-def _read_frame(file: BinaryIO, length: int) -> bytes:
+def _read_frame(file: BinaryIO) -> bytes:
     frame = bytearray(_read(file, _HEADER_MIN))
     try:
         frame += _read(file, zstandard.frame_header_size(frame) - _HEADER_MIN)
@@ -154,7 +158,7 @@ def _read_frame(file: BinaryIO, length: int) -> bytes:
         header = _read(file, _BLOCK_HEADER)
         block = int.from_bytes(header, "little")
         last, kind, size = bool(block & 1), block >> 1 & 3, block >> 3
-        if kind == _RESERVED_BLOCK or len(frame) + size > _STORED_MAX:
+        if kind == _RESERVED_BLOCK or len(frame) + size > STORED_MAX:
             raise IntegrityError("damaged zstd frame: a block has no valid type or length")
         frame += header
         frame += _read(file, 1 if kind == _RLE_BLOCK else size)

@@ -92,6 +92,8 @@ def examine(path: Path, expected: Stored, *, limit: int = UNBOUNDED) -> Stored:
     with path.open("rb") as file:
         length = os.fstat(file.fileno()).st_size - SEAL_SIZE
         for frame in read_frames(file, length):
+            if total.size != len(total.lengths) * FRAME_SIZE:
+                raise IntegrityError(f"{path.name} has a frame of less than 4 MiB that is not its last")
             total.add(frame, decompress(frame))
             if total.size > limit:
                 raise IntegrityError(f"{path.name} holds more content than it may")

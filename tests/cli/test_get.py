@@ -71,7 +71,9 @@ def test_what_is_not_here_is_told_in_one_line(casstore: Run, home: Path, command
 
 
 def test_delete_removes_an_object(casstore: Run) -> None:
-    """Which is how to be rid of what was put by hand."""
-    assert casstore("delete", HELLO).stdout == f"deleted {HELLO}\n"
+    """Which is how to be rid of what was put by hand; the only known copy goes by force alone."""
+    refused = casstore("delete", HELLO, code=1)
+    assert "only here: push it first" in refused.stderr
+    assert casstore("delete", "--force", HELLO).stdout == f"deleted {HELLO}\n"
     assert casstore("ls", "--objects").stdout == ""
     casstore("cat", HELLO, code=1)

@@ -121,7 +121,7 @@ def test_show_without_the_response_says_so(casstore: Run) -> None:
     """The rest of the entry is shown all the same."""
     key = put(b"{}")
     digest = casstore("ls", "--json").json()[0]["object"]
-    casstore("delete", digest)
+    casstore("delete", "--force", digest)
     outcome = casstore("show", key)
     assert outcome.stderr.startswith("casstore: the response is not here: ")
     assert "\nresponse" not in outcome.stdout

@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     "delete",
     examples="""
     casstore delete 2c26...e7ae
+    casstore delete --force 2c26...e7ae
     casstore ls --objects
     """,
 )
 @click.argument("digests", metavar="DIGEST...", nargs=-1, required=True, callback=read_digests)
-def delete(app: Application, digests: list[Digest]) -> None:
+@click.option("--force", is_flag=True, help="Remove it even if it is known to be only here.")
+def delete(app: Application, digests: list[Digest], *, force: bool) -> None:
     """Remove objects from this store alone.
 
-    Whether or not they are anywhere else. This is how to be rid of what was put by hand. Remotes keep
-    what they have. To end an entry for everyone, see casstore forget.
+    Only those that a remote is known to hold, unless forced. This is how to be rid of what was put by
+    hand. Remotes keep what they have. To end an entry for everyone, see casstore forget.
     """
     with app.repository() as repo:
         for digest in digests:
-            repo.delete(digest)
+            repo.delete(digest, force=force)
             output.line(f"deleted {digest}")

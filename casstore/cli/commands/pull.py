@@ -48,8 +48,7 @@ def pull(
     with app.repository(create=True) as repo:
         chosen = resolve_remote(repo.config, remote)
         if dry_run:
-            print_plan(repo.plan_pull(chosen.name, manifest_only=manifest_only), as_json=as_json)
-            return
+            print_plan(ctx, repo.plan_pull(chosen.name, manifest_only=manifest_only), as_json=as_json)
         with output.progress() as on_event:
             report = repo.pull(chosen.name, manifest_only=manifest_only, on_event=on_event)
     finish(ctx, report, as_json=as_json)

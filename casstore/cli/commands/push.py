@@ -37,8 +37,7 @@ def push(ctx: click.Context, app: Application, remote: str | None, *, dry_run: b
     with app.repository() as repo:
         chosen = resolve_remote(repo.config, remote)
         if dry_run:
-            print_plan(repo.plan_push(chosen.name), as_json=as_json)
-            return
+            print_plan(ctx, repo.plan_push(chosen.name), as_json=as_json)
         with output.progress() as on_event:
             report = repo.push(chosen.name, on_event=on_event)
     finish(ctx, report, as_json=as_json)

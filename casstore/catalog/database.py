@@ -1,0 +1,279 @@
+"""The index's file: one SQLite database, its connection and its transactions.  Floor: catalog.
+
+The only module that makes connections, and that knows how SQLite fails. One connection a process, used by one
+thread at a time; a forked child opens its own. The file may be replaced under an open connection, when the
+index is rebuilt: whoever reads or writes next sees that and opens the new one. It knows no table but the
+schema's version.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from casstore.catalog import statements
+from casstore.catalog.rows import DamagedIndexError
+from casstore.errors import BackendError, CasstoreError
+
+BUSY_TIMEOUT = 30.0
+"""Seconds a writer waits for another before it gives up."""
+
+_PRAGMAS = {
+    "cache_size": -8192,  # KiB: the inner pages of a million entries
+    "wal_autocheckpoint": 4000,  # pages of 4 KiB: a checkpoint waits for the disk; random keys bring it soon
+}
+
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
+"""How the names of errors begin that only another index mends."""
+
+
+class Database:
+    """The database of one index.
+
+    Args:
+        path: The file.
+        durable: Whether a transaction reaches the disk before it returns.
+        create: Begin an empty index where there is none.
+        restore: Called where the index is lost or damaged: puts another one in its place.
+
+    Raises:
+        DamagedIndexError: There is no index of this version, and nobody to restore it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durable: bool = False,
+        create: bool = False,
+        restore: Callable[[], None] | None = None,
+    ) -> None:
+        self._path = path
+        self._durable = durable
+        self._create = create
+        self._restore = restore
+        self._lock = threading.RLock()
+        self._mapped = _Mapped(path, self._distrust)
+        self._open: sqlite3.Connection | None = None
+        self._owner = 0
+        self._inode = 0
+        self._broken = False
+        with self.reading():
+            pass
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Yield the connection for statements that change nothing."""
+        with self._lock, self._mapped:
+            self._follow()
+            yield self._connection()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Yield the connection within a transaction, which is rolled back if the block raises.
+
+        Within another such block it is part of that one's transaction.
+        """
+        with self._lock:
+            if self._is_busy():
+                yield self._connection()
+                return
+            while True:
+                with self._transaction("BEGIN IMMEDIATE") as connection:
+                    if self._is_current():
+                        yield connection
+                        return
+                self._drop_connection()  # another process put a new index in its place
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[sqlite3.Connection]:
+        """Yield the connection within a transaction for temporary tables alone, which waits for nobody."""
+        with self._lock, self._transaction("BEGIN") as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with self._mapped:
+            connection = self._connection()
+            connection.execute(begin)
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""
+        with self._lock:
+            self._drop_connection()
+
+    def identity(self) -> int:
+        """Return what tells this index from one that is rebuilt in its place."""
+        with self._lock:
+            self._follow()
+            self._connection()
+            return self._inode
+
+    def renew_lock(self) -> None:
+        """Begin with a free lock, in a forked child."""
+        self._lock = threading.RLock()
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._open is None or self._owner != os.getpid() or (self._broken and not self._is_busy()):
+            self._drop_connection()
+            self._open = self._connect()
+            self._owner = os.getpid()
+            self._inode = self._path.stat().st_ino
+        return self._open
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            return _connect(self._path, durable=self._durable, create=self._create)
+        except DamagedIndexError:
+            if self._restore is None:
+                raise
+        self._restore()
+        return _connect(self._path, durable=self._durable, create=False)
+
+    def _is_busy(self) -> bool:
+        """Return whether a transaction is under way, which holds the connection in its place."""
+        return self._open is not None and self._owner == os.getpid() and self._open.in_transaction
+
+    def _is_current(self) -> bool:
+        """Return whether the file that is open is still the index."""
+        try:
+            return os.stat(self._path).st_ino == self._inode  # noqa: PTH116 - a put asks often
+        except FileNotFoundError:
+            return False
+
+    def _follow(self) -> None:
+        """Reopen if another process has rebuilt the index."""
+        if self._open is not None and not self._is_busy() and not self._is_current():
+            self._drop_connection()
+
+    def _distrust(self) -> None:
+        """Put a damaged index out of the way, so that whoever comes next has it rebuilt."""
+        self._broken = True
+        with contextlib.suppress(OSError):
+            if self._is_current():
+                self._path.rename(self._path.with_name(f"{self._path.name}.damaged"))
+
+    def _forget_collected(self) -> None:
+        """In a forked child: forget what the parent collected in memory, and will write."""
+
+    def _drop_connection(self) -> None:
+        if self._open is not None and self._owner == os.getpid():
+            self._open.close()
+        elif self._open is not None:
+            # In a forked child; closing the parent's connection here would release the parent's locks.
+            _INHERITED.append(self._open)
+            self._forget_collected()
+        self._open, self._broken = None, False
+
+
+_INHERITED: list[sqlite3.Connection] = []
+"""Connections of the parent, kept in a forked child so that they are never closed there."""
+
+
+def _connect(path: Path, *, durable: bool, create: bool) -> sqlite3.Connection:
+    if create and not path.exists():  # SQLite would make the file with the umask's mode
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    if not path.exists():
+        raise DamagedIndexError(f"{path} is not there")
+    with _Mapped(path):
+        url = f"{path.absolute().as_uri()}?mode=rw"  # never makes a file
+        connection = sqlite3.connect(
+            url, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        )
+        try:
+            _prepare(connection, durable=durable, create=create)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, *, durable: bool, create: bool) -> None:
+    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        _patiently(connection, "PRAGMA journal_mode = WAL")
+    for pragma, value in _PRAGMAS.items():
+        connection.execute(f"PRAGMA {pragma} = {value}")
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    if create and _version(connection) == 0:
+        connection.execute("BEGIN IMMEDIATE")
+        if _version(connection) == 0:
+            for statement in statements.SCHEMA.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {statements.SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    if _version(connection) != statements.SCHEMA_VERSION:
+        raise DamagedIndexError(f"an index of version {_version(connection)}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _patiently(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement for which SQLite does not wait by itself."""
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+class _Mapped:
+    """Turns SQLite's errors into casstore's: the one place that does.
+
+    A class, since a generator would cost a hit 2 us.
+
+    Args:
+        path: The database file.
+        distrust: Called where the file turns out damaged.
+    """
+
+    __slots__ = ("_distrust", "_path")
+
+    def __init__(self, path: Path, distrust: Callable[[], None] | None = None) -> None:
+        self._path = path
+        self._distrust = distrust
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            translated = _translated(error, self._path)
+        elif isinstance(error, DamagedIndexError):
+            translated = error
+        else:
+            return
+        if self._distrust is not None and isinstance(translated, DamagedIndexError):
+            self._distrust()
+        if translated is not error:
+            raise translated from error
+
+
+def _translated(error: sqlite3.Error, path: Path) -> CasstoreError:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(_DAMAGED) or (name == "SQLITE_CANTOPEN" and not path.exists()):
+        return DamagedIndexError(f"{path} is damaged ({error}); whoever uses it next rebuilds it")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        held = f"{path} was locked for {BUSY_TIMEOUT:.0f} s by another process"
+        return BackendError(f"{held}; try again when it is done", transient=True)
+    if name == "SQLITE_FULL":
+        return BackendError(f"cannot write {path}: the disk is full; free some space")
+    return BackendError(f"cannot use {path}: {error}")
