@@ -1,0 +1,352 @@
+"""The cache: the face that programs use of the inference layer.  Floor: inference.
+
+It holds what is set once (the tiers, the ledger, the prices, the calls under way) and hands out clients and
+functions that use it. What happens to a single call stands in `casstore.inference.clients`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+
+from casstore.errors import ConfigError
+from casstore.inference.clients import CachedClient, Outcome
+from casstore.inference.flight import Flights
+from casstore.inference.guard import Guard
+from casstore.inference.ledger import Ledger, Savings, total
+from casstore.inference.policy import Keep, Mode, Settings, effective, parse_mode
+from casstore.inference.recorded import UsageOnHit
+from casstore.inference.tiers import EntryStore, Tiers
+from casstore.inference.types import AsyncClient, Client, Request, Response
+from casstore.repo.repository import Repository
+
+if TYPE_CHECKING:  # loaded when they are used: a process that only hits needs none of them
+    from casstore.digest import Key
+    from casstore.inference.asynchronous import AsyncCachedClient
+    from casstore.inference.memoize import Returned
+    from casstore.inference.prices import Prices
+    from casstore.inference.pushing import Push, Pusher
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MEMORY = 64 * 1024 * 1024
+"""Bytes of answers held in memory by default."""
+
+MaxAge = float | timedelta | None
+"""Seconds, or a time span; None for any age."""
+
+_using: ContextVar[Mapping[int, Mapping[str, Any]]] = ContextVar("casstore_using", default={})  # noqa: B039 — never changed, always replaced
+
+
+class Cache:
+    """Keeps the answers of models, and the results of functions, in a repository.
+
+    Whatever goes wrong with the repository, calls go on without it; the logger ``casstore`` warns once.
+
+    Args:
+        repository: A repository; or the path of one, or None for the default one, closed with the cache.
+        mode: ``normal``, ``refresh``, ``bypass`` or ``offline``; the variable ``CASSTORE_MODE`` overrides it.
+        namespace: Keeps answers of different projects or experiments apart.
+        max_age: The oldest answer accepted, judged when reading.
+        remote: Name or URL of the remote to push to; None for the configured one.
+        push: Push new answers at ``exit``, or in the ``background``; None leaves it to ``casstore push``.
+        memory: Bytes of answers to hold in memory; 0 for none.
+        prices: Prices of your own; see `casstore.inference.prices.Prices`.
+        keep_requests: Store the canonical request beside each answer, as an object whose digest is the key.
+        usage_on_hit: Tell no usage and no cost on a hit (``zero``), or the first call's (``original``).
+        keep: Store answers that are ``empty`` or ``filtered``, too.
+        aliases: Hosts to be taken for another host in keys: ``{"proxy.local": "api.openai.com"}``.
+        record_streams: Store streams, too, and replay them.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+
+    def __init__(
+        self,
+        repository: EntryStore | str | Path | None = None,
+        *,
+        mode: str | Mode = Mode.NORMAL,
+        namespace: str = "",
+        max_age: MaxAge = None,
+        remote: str | None = None,
+        push: Push | None = None,
+        memory: int = MEMORY,
+        prices: Mapping[str, Mapping[str, float]] | str | Path | None = None,
+        keep_requests: bool = False,
+        usage_on_hit: UsageOnHit = "zero",
+        keep: Collection[Keep] = (),
+        aliases: Mapping[str, str] | None = None,
+        record_streams: bool = False,
+    ) -> None:
+        self._settings = Settings(parse_mode(mode), 0, namespace, _seconds(max_age))
+        effective(self._settings)  # a wrong CASSTORE_MODE is told now, not at the first call
+        self._prices: Prices | None = None if prices is None else _prices(prices)
+        self.usage_on_hit = usage_on_hit
+        self.keep = frozenset(keep)
+        self.aliases = dict(aliases or {})
+        self.record_streams = record_streams
+        self.guard = Guard()
+        self._memory = memory
+        self._keep_requests = keep_requests
+        self._owns_repository = repository is None or isinstance(repository, (str, Path))
+        self.repository = self._opened(repository)
+        self._push = push
+        self._remote = remote
+        self._begin()
+        _CACHES.add(self)
+
+    def _begin(self) -> None:
+        """Make what belongs to one process; a forked child does it again, as locks do not survive a fork."""
+        self._pusher: Pusher | None = None
+        if self._push is not None and self.repository is not None:
+            from casstore.inference.pushing import Pusher
+
+            self._pusher = Pusher(self.repository, self._remote, self._push, self.guard)
+        self.tiers = Tiers(
+            self.repository,
+            self.guard,
+            memory=self._memory,
+            keep_requests=self._keep_requests,
+            on_stored=self._pusher.notice if self._pusher else _nothing,
+        )
+        self._ledger = Ledger()
+        # Threads and event loops never wait for each other: a thread waiting on its own loop would stop both.
+        self.flights: Flights[Outcome] = Flights()
+        self.async_flights: Flights[Outcome] = Flights()
+        self.function_flights: Flights[Returned[Any]] = Flights()
+        self.async_function_flights: Flights[Returned[Any]] = Flights()
+
+    def _opened(self, repository: EntryStore | str | Path | None) -> EntryStore | None:
+        if repository is None or isinstance(repository, (str, Path)):
+            try:
+                return Repository.open(repository)
+            except ConfigError:
+                raise
+            except Exception as fault:  # noqa: BLE001 — as in Guard: no fault of the store may stop the program
+                self.guard.fault("open its store", fault)
+                return None
+        return repository
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @overload
+    def wrap(
+        self,
+        client: Client,
+        *,
+        mode: str | Mode | None = None,
+        sample: int | None = None,
+        namespace: str | None = None,
+        max_age: MaxAge = None,
+    ) -> CachedClient: ...
+
+    @overload
+    def wrap(
+        self,
+        client: AsyncClient,
+        *,
+        mode: str | Mode | None = None,
+        sample: int | None = None,
+        namespace: str | None = None,
+        max_age: MaxAge = None,
+    ) -> AsyncCachedClient: ...
+
+    def wrap(
+        self,
+        client: Client | AsyncClient,
+        *,
+        mode: str | Mode | None = None,
+        sample: int | None = None,
+        namespace: str | None = None,
+        max_age: MaxAge = None,
+    ) -> CachedClient | AsyncCachedClient:
+        """Return `client` with its answers kept; what is given here overrides the cache's settings.
+
+        Wrapping costs nothing: wrap once for each sample, say, where threads ask for several.
+
+        Raises:
+            ConfigError: A setting is wrong.
+        """
+        overrides = _overrides(mode, sample, namespace, max_age)
+        if inspect.iscoroutinefunction(client.converse):
+            from casstore.inference.asynchronous import AsyncCachedClient
+
+            return AsyncCachedClient(self, client, overrides)  # type: ignore[arg-type]  # only an AsyncClient's converse is a coroutine function
+        return CachedClient(self, client, overrides)  # type: ignore[arg-type]  # and a Client's is not
+
+    @contextmanager
+    def using(
+        self,
+        *,
+        mode: str | Mode | None = None,
+        sample: int | None = None,
+        namespace: str | None = None,
+        max_age: MaxAge = None,
+    ) -> Iterator[None]:
+        """Override settings for the calls made in a ``with`` block.
+
+        The block's settings reach asyncio tasks started in it, but not other threads, which start without
+        them: give those a client of their own from `wrap`.
+
+        Raises:
+            ConfigError: A setting is wrong.
+        """
+        outer = _using.get()
+        mine = {**outer.get(id(self), {}), **_overrides(mode, sample, namespace, max_age)}
+        token = _using.set({**outer, id(self): mine})
+        try:
+            yield
+        finally:
+            _using.reset(token)
+
+    @overload
+    def memoize(self, function: Callable[P, T]) -> Callable[P, T]: ...
+
+    @overload
+    def memoize(
+        self, *, version: str = "", name: str | None = None
+    ) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
+
+    def memoize(
+        self, function: Callable[..., Any] | None = None, *, version: str = "", name: str | None = None
+    ) -> Callable[..., Any]:
+        """Keep the results of a function, or coroutine function, whose arguments and result are JSON.
+
+        ``1`` and ``1.0`` are one argument, as are a list and a tuple: arguments are compared as JSON. A
+        result that JSON would change (a tuple, a key that is no text) is not kept. Exceptions are not kept.
+
+        Args:
+            function: The function, where the decorator stands alone: ``@cache.memoize``.
+            version: Change it when the function's meaning changes.
+            name: Its name in keys; by default its module and qualified name.
+        """
+        from casstore.inference.memoize import Memo, memoized
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            memo = Memo(self, function, name, version)
+            if inspect.iscoroutinefunction(function):
+                from casstore.inference import asynchronous
+
+                return asynchronous.memoized(function, self, memo)
+            return memoized(function, self, memo)
+
+        return decorate if function is None else decorate(function)
+
+    def stats(self) -> Savings:
+        """Return what was spent and saved through this cache, in this process."""
+        return self._ledger.total()
+
+    def stats_by_model(self) -> dict[tuple[str, str], Savings]:
+        """Return what `stats` does, by provider and model."""
+        return self._ledger.by_model()
+
+    def savings(self) -> Savings:
+        """Return what the store's ledger says: spent and saved with this store, by all processes and days."""
+        tallies = self.repository and self.guard.attempt("read its ledger", self.repository.tallies)
+        return total(tallies or ())
+
+    def forget(self, key: Key) -> None:
+        """End the answer stored for `key` (`Response.key`): here at once, for others with the next push."""
+        self.tiers.forget(key)
+
+    def flush(self) -> None:
+        """Write what is batched in memory."""
+        if self.repository is not None:
+            self.guard.attempt("flush", self.repository.flush)
+
+    def close(self) -> None:
+        """Push what is due, flush, and close the repository if the cache opened it."""
+        if self._pusher is not None:
+            self._pusher.close()
+        self.flush()
+        if self._owns_repository and self.repository is not None:
+            self.guard.attempt("close", self.repository.close)
+
+    def settings(self, overrides: Mapping[str, Any]) -> Settings:
+        """Return what holds for a call now; first comes the environment, then `using`, `wrap`, the cache."""
+        settings = self._settings
+        block = _using.get().get(id(self))
+        if block:
+            settings = replace(settings, **{**overrides, **block})
+        elif overrides:
+            settings = replace(settings, **overrides)
+        return effective(settings)
+
+    def cost(self, request: Request, response: Response) -> float | None:
+        """Return what a call cost in USD; None where its price is not known."""
+        if self._prices is None:
+            self._prices = _prices(None)
+        try:
+            return self._prices.cost(request, response)
+        except ConfigError as fault:  # the variable's file: the answer is here already, and paid for
+            self.guard.warn("prices", "calls have no price: %s", fault)
+            return None
+
+    def count(self, provider: str, model: str, counts: Mapping[str, float], *, stored: bool = True) -> None:
+        """Add to the ledger of this process and, unless the store is bypassed, to the store's."""
+        self._ledger.add(provider, model, counts)
+        if stored:
+            self.tiers.tally(provider, model, counts)
+
+
+_CACHES: weakref.WeakSet[Cache] = weakref.WeakSet()
+
+
+def _begin_again() -> None:
+    for cache in list(_CACHES):
+        cache._begin()  # noqa: SLF001 — the module's own class
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_again)
+
+
+def _prices(given: Mapping[str, Mapping[str, float]] | str | Path | None) -> Prices:
+    from casstore.inference.prices import Prices
+
+    return Prices(given)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _overrides(
+    mode: str | Mode | None, sample: int | None, namespace: str | None, max_age: MaxAge
+) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if mode is not None:
+        given["mode"] = parse_mode(mode)
+    if sample is not None:
+        if sample < 0:
+            raise ConfigError(f"a sample index counts from 0: {sample}")
+        given["sample"] = sample
+    if namespace is not None:
+        given["namespace"] = namespace
+    if max_age is not None:
+        given["max_age"] = _seconds(max_age)
+    return given
+
+
+def _seconds(max_age: MaxAge) -> float | None:
+    seconds = max_age.total_seconds() if isinstance(max_age, timedelta) else max_age
+    if seconds is not None and not seconds >= 0:
+        raise ConfigError(f"a maximum age is a number of seconds, 0 or more: {max_age!r}")
+    return seconds

@@ -1,0 +1,262 @@
+"""A client whose answers are kept, itself a client.  Floor: inference.
+
+`Steps` holds what happens to one call, for threads and for asyncio alike; `CachedClient` strings the steps
+together for threads, and `casstore.inference.asynchronous` does for event loops. Knows no provider.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from casstore.errors import FormatError, OfflineMissError
+from casstore.inference import recorded
+from casstore.inference.canonical import CanonicalError
+from casstore.inference.ledger import counts_of_call, counts_of_hit
+from casstore.inference.policy import Mode, why_not_stored
+from casstore.inference.recorded import Answer
+from casstore.inference.request import canonical_request, key_of
+from casstore.inference.tiers import Call
+from casstore.inference.types import (
+    Chunk,
+    Client,
+    Describes,
+    Message,
+    Request,
+    Response,
+    System,
+    Truncated,
+    TruncatedError,
+)
+
+if TYPE_CHECKING:
+    from casstore.catalog.records import Entry
+    from casstore.inference.cache import Cache
+
+C = TypeVar("C", bound=Describes)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended.
+
+    Attributes:
+        own: What its maker gets.
+        shared: What those get who waited for it.
+    """
+
+    own: Response
+    shared: Response
+
+
+class Steps(Generic[C]):
+    """What happens to one call of a wrapped client, without a word on threads or event loops.
+
+    Args:
+        cache: Where answers are kept.
+        client: The client to ask on a miss.
+        overrides: Settings of this client that differ from the cache's.
+    """
+
+    def __init__(self, cache: Cache, client: C, overrides: Mapping[str, Any]) -> None:
+        self._cache = cache
+        self._client = client
+        self._overrides = overrides
+
+    @property
+    def provider(self) -> str:
+        """The wrapped client's provider."""
+        return self._client.provider
+
+    @property
+    def host(self) -> str:
+        """The wrapped client's host."""
+        return self._client.host
+
+    @property
+    def model(self) -> str:
+        """The wrapped client's model."""
+        return self._client.model
+
+    @property
+    def truncated(self) -> Truncated:
+        """What the wrapped client does with an answer that the token limit cut off: hits do the same."""
+        return self._client.truncated
+
+    def request(
+        self,
+        messages: Sequence[Message],
+        system: System | None,
+        options: Mapping[str, Any],
+        *,
+        stream: bool = False,
+    ) -> Request:
+        """Return what the wrapped client would send."""
+        return self._client.request(messages, system, options, stream=stream)
+
+    def _open(
+        self,
+        messages: Sequence[Message],
+        system: System | None,
+        options: Mapping[str, Any],
+        *,
+        stream: bool = False,
+    ) -> tuple[Request, Call]:
+        """Return what will be asked, and its key where it has one."""
+        cache = self._cache
+        settings = cache.settings(self._overrides)
+        request = self._client.request(messages, system, options, stream=stream)
+        if settings.mode is Mode.BYPASS or (stream and not cache.record_streams):
+            return request, Call(settings, None)
+        try:
+            canonical = canonical_request(
+                request, namespace=settings.namespace, sample=settings.sample, aliases=cache.aliases
+            )
+        except CanonicalError as error:
+            cache.guard.warn("key", "a request is not cached, as it is no JSON (%s)", error)
+            return request, Call(settings, None)
+        return request, Call(settings, key_of(canonical), canonical)
+
+    def _held(self, call: Call) -> Answer | None:
+        """Return the answer if memory holds it; never blocks."""
+        held = self._cache.tiers.held(call)
+        return held if isinstance(held, Answer) else None
+
+    def _find(self, call: Call, kind: str = "response") -> Answer | None:
+        """Return the answer from memory or the store; may block.
+
+        Raises:
+            OfflineMissError: The mode is offline and nothing is stored.
+        """
+
+        def decode(entry: Entry, content: bytes) -> Answer:
+            return recorded.decode(entry, content, kind, self._cache.usage_on_hit)
+
+        found = self._cache.tiers.find(call, decode)
+        if isinstance(found, Answer):
+            return found
+        if call.settings.mode is Mode.OFFLINE:
+            what = f"key {call.key}" if call.key else "a call that has no key"
+            raise OfflineMissError(f"offline, and no answer is stored for {what} ({self.model})")
+        return None
+
+    def _keep(
+        self,
+        request: Request,
+        call: Call,
+        response: Response,
+        seconds: float,
+        chunks: list[Chunk] | None = None,
+    ) -> Outcome:
+        """Price an answer, and keep it if the policy says so; may block."""
+        cache = self._cache
+        response = replace(response, key=call.key, seconds=seconds, cost=cache.cost(request, response))
+        hit = recorded.as_hit(response, time.time_ns() // 1_000_000, cache.usage_on_hit)
+        if call.key is not None and why_not_stored(request.body, response, cache.keep) is None:
+            self._store(request, call, response, hit, chunks)
+        return Outcome(response, hit)
+
+    def _store(
+        self, request: Request, call: Call, response: Response, hit: Response, chunks: list[Chunk] | None
+    ) -> None:
+        kind = "response" if chunks is None else "stream"
+        try:
+            content = recorded.encode(response, chunks)
+        except FormatError as fault:  # a client of somebody's own gave what is no JSON
+            self._cache.guard.fault("store an answer", fault)
+            return
+        labels = recorded.labels_of(request, call.settings, response, kind)
+        self._cache.tiers.keep(call, Answer(hit, b"" if chunks is None else content), content, labels)
+
+    def _give(self, request: Request, call: Call, response: Response) -> Response:
+        """Count an answer, and return it as the wrapped client would have.
+
+        Raises:
+            TruncatedError: It was cut off, and the wrapped client raises then.
+        """
+        self._count(request, call, response)
+        if response.truncated and self._client.truncated == "raise":
+            raise TruncatedError(response)
+        return response
+
+    def _count(self, request: Request, call: Call, response: Response) -> None:
+        counts = (
+            counts_of_hit(response) if response.hit else counts_of_call(response, keyed=call.key is not None)
+        )
+        self._cache.count(
+            request.provider, request.model, counts, stored=call.settings.mode is not Mode.BYPASS
+        )
+
+
+class CachedClient(Steps[Client]):
+    """A client that asks the wrapped one only for what no tier holds; thread-safe if that one is."""
+
+    def converse(
+        self, messages: Sequence[Message], *, system: System | None = None, **options: Any
+    ) -> Response:
+        """Return the model's answer, stored or new.
+
+        Args:
+            messages: The turns so far.
+            system: The system prompt.
+            options: Parameters for the provider; none of them is the cache's.
+
+        Raises:
+            TruncatedError: The answer was cut off, and the wrapped client raises then.
+            OfflineMissError: The mode is offline and nothing is stored.
+        """
+        request, call = self._open(messages, system, options)
+        held = self._held(call)
+        if held is not None:
+            return self._give(request, call, held.response)
+
+        def obtain() -> Outcome:
+            found = self._find(call)
+            if found is not None:
+                return Outcome(found.response, found.response)
+            response, seconds = self._ask(messages, system, options)
+            return self._keep(request, call, response, seconds)
+
+        if call.key is None:
+            return self._give(request, call, obtain().own)
+        outcome, own = self._cache.flights.run(call.flight, obtain)
+        return self._give(request, call, outcome.own if own else outcome.shared)
+
+    def stream(
+        self, messages: Sequence[Message], *, system: System | None = None, **options: Any
+    ) -> Iterator[Chunk]:
+        """Yield the answer as it is written, or, where the cache records streams, as it was written.
+
+        A stream is stored once its last event was seen, and not when the caller stops before.
+
+        Raises:
+            OfflineMissError: The mode is offline and nothing is stored.
+        """
+        request, call = self._open(messages, system, options, stream=True)
+        found = self._held(call) or self._find(call, "stream")
+        if found is not None:
+            yield from recorded.chunks_of(found)
+            self._count(request, call, found.response)
+            return
+        started = time.perf_counter()
+        seen: list[Chunk] = []
+        for chunk in self._client.stream(messages, system=system, **options):
+            if chunk.response is None:
+                seen.append(chunk)
+                yield chunk
+                continue
+            response = self._keep(request, call, chunk.response, time.perf_counter() - started, seen).own
+            self._count(request, call, response)
+            yield replace(chunk, response=response)
+
+    def _ask(
+        self, messages: Sequence[Message], system: System | None, options: Mapping[str, Any]
+    ) -> tuple[Response, float]:
+        started = time.perf_counter()
+        try:
+            response = self._client.converse(messages, system=system, **options)
+        except TruncatedError as error:
+            response = error.response
+        return response, time.perf_counter() - started

@@ -1,0 +1,122 @@
+"""Decisions, without any I/O: which mode holds, and which answers are kept.  Floor: inference.
+
+Pure functions over values, so that the sync and the async clients decide alike.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Final, Literal
+
+from casstore.errors import ConfigError
+from casstore.inference.types import Response
+
+MODE_VARIABLE: Final = "CASSTORE_MODE"
+"""The environment variable that overrides every mode set in a program."""
+
+Keep = Literal["empty", "filtered"]
+"""Answers not stored unless asked for."""
+
+
+class Mode(Enum):
+    """How a cache is used."""
+
+    NORMAL = "normal"
+    """Read, call on a miss, store."""
+    REFRESH = "refresh"
+    """Do not read; call, and replace what is stored."""
+    BYPASS = "bypass"
+    """Neither read nor write: as if there were no cache."""
+    OFFLINE = "offline"
+    """Read; a miss is an error, and nothing is called."""
+
+
+_MODES = {mode.value: mode for mode in Mode}
+_LIMITS = (
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_new_tokens",
+    "max_tokens_to_sample",
+)
+_NESTED_LIMITS = (
+    ("inferenceConfig", "maxTokens"),
+    ("generationConfig", "maxOutputTokens"),
+    ("additionalModelRequestFields", "max_tokens"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What may change from call to call.
+
+    Attributes:
+        mode: How the cache is used.
+        sample: Which of several answers to one request is wanted.
+        namespace: Keeps answers of different projects apart.
+        max_age: Oldest answer accepted, in seconds; None for any.
+    """
+
+    mode: Mode = Mode.NORMAL
+    sample: int = 0
+    namespace: str = ""
+    max_age: float | None = None
+
+
+def parse_mode(text: str | Mode) -> Mode:
+    """Return the mode called `text`.
+
+    Raises:
+        ConfigError: There is no such mode.
+    """
+    if isinstance(text, Mode):
+        return text
+    mode = _MODES.get(text.strip().lower())
+    if mode is None:
+        raise ConfigError(f"no such mode: {text[:40]!r}; choose one of {', '.join(_MODES)}")
+    return mode
+
+
+def effective(settings: Settings) -> Settings:
+    """Return `settings`, with the mode that the environment orders, if it does.
+
+    Raises:
+        ConfigError: The environment orders a mode that does not exist.
+    """
+    ordered = os.environ.get(MODE_VARIABLE)
+    if not ordered:
+        return settings
+    mode = parse_mode(ordered)
+    return settings if mode is settings.mode else replace(settings, mode=mode)
+
+
+def token_limit(body: Mapping[str, Any]) -> int | None:
+    """Return the token limit that stands in a request body, wherever its provider puts it."""
+    found = [body.get(name) for name in _LIMITS]
+    for outer, inner in _NESTED_LIMITS:
+        part = body.get(outer)
+        if isinstance(part, dict):
+            found.append(part.get(inner))
+    return next((limit for limit in found if isinstance(limit, int)), None)
+
+
+def why_not_stored(body: Mapping[str, Any], response: Response, keep: Collection[Keep]) -> str | None:
+    """Return why a complete answer is not stored; None when it is.
+
+    An answer cut off by a limit that does not stand in the request is not stored: another day's default limit
+    would give another answer to the same key.
+    """
+    if response.stop_reason == "filtered" and "filtered" not in keep:
+        return "filtered"
+    if response.truncated and token_limit(body) is None:
+        return "truncated by a limit that is not in the request"
+    if (
+        not response.text.strip()
+        and response.stop_reason not in ("tool_use", "filtered")
+        and "empty" not in keep
+    ):
+        return "empty"
+    return None

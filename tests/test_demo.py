@@ -1,0 +1,104 @@
+"""The demo, run as its users run it, with few documents and hardly a delay."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scripts._demo import __main__ as demo
+from scripts._demo.documents import documents
+from scripts._demo.processes import Processes, Run
+from scripts._demo.provider import extract
+
+_ROOT = Path(__file__).parent.parent
+_RUN = re.compile(r"^   (\d+) calls?, (\d+) hits, [\d.]+ s, (\S+)$", re.MULTILINE)
+
+
+def run(*options: str, code: int = 0) -> str:
+    """Run the demo, and return what it printed on both streams."""
+    command = [sys.executable, "-m", "scripts._demo", "--documents", "2", "--delay", "0.01", *options]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_all_calls_are_paid_once_by_the_whole_team() -> None:
+    """The first run pays for every call; the second one, and a colleague's after a pull, for none."""
+    printed = run()
+    runs = [(int(calls), int(hits)) for calls, hits, _ in _RUN.findall(printed)]
+    prices = [price for _, _, price in _RUN.findall(printed)]
+    assert runs == [(8, 0), (0, 8), (0, 8)]
+    assert float(prices[0].removeprefix("$")) > 0
+    assert prices[1:] == ["$0.0000", "$0.0000"]
+    assert "All 4 claims were checked, and hold." in printed
+    assert "Simulated  the provider" in printed
+
+
+def test_skipping_the_cache_pays_again() -> None:
+    """With --skip-cache every run pays for every call, and nothing is shared."""
+    printed = run("--skip-cache")
+    assert [calls for calls, _, _ in _RUN.findall(printed)] == ["8", "8"]
+    assert "casstore push" not in printed
+
+
+def test_kept_stores_are_used_again_and_skipped_on_demand(tmp_path: Path) -> None:
+    """A second demo in a kept folder pays for nothing, unless the cache is to be skipped."""
+    keep = ("--keep", str(tmp_path / "kept"))
+    run(*keep)
+    assert [calls for calls, _, _ in _RUN.findall(run(*keep))] == ["0", "0", "0"]
+    assert [calls for calls, _, _ in _RUN.findall(run(*keep, "--skip-cache"))] == ["8", "8"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "wanted"),
+    [
+        ("openai", "OPENAI_API_KEY"),
+        ("anthropic", "ANTHROPIC_API_KEY"),
+        ("bedrock", "AWS_ACCESS_KEY_ID"),
+    ],
+)
+def test_a_real_provider_without_a_key_is_refused(provider: str, wanted: str) -> None:
+    """Before anything is started, one line says which variable is missing."""
+    printed = run("--provider", provider, code=1)
+    assert printed.startswith(f"scripts/demo: --provider {provider} needs ")
+    assert wanted in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_claim_that_does_not_hold_fails_the_demo(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The demo exits with 1 where a second run made a call, whatever the ledger says of it."""
+    honest = Processes.pipeline
+    runs: list[Run] = []
+
+    def pipeline(processes: Processes, who: str, advance: Callable[[], None]) -> Run:
+        runs.append(honest(processes, who, advance))
+        return runs[-1] if len(runs) == 1 else replace(runs[-1], answered=1)
+
+    monkeypatch.setattr(Processes, "pipeline", pipeline)
+    assert demo.main(["--documents", "1", "--delay", "0.01"]) == 1
+    assert "2 of 4 claims did not hold." in capsys.readouterr().out
+
+
+def test_the_documents_are_many_and_long_enough() -> None:
+    """The demo reads at least fifteen different texts, which makes sixty calls."""
+    read = documents(18)
+    assert len({document.text for document in read}) == 18
+    assert min(len(document.text) for document in read) > 500
+
+
+def test_answers_are_sentences_of_the_text() -> None:
+    """The simulated provider makes nothing up, and answers alike each time."""
+    text = documents(18)[-1].text
+    answer = extract("Name the risks.", text)
+    flat = " ".join(text.split())
+    assert answer.splitlines()
+    assert all(line.removeprefix("- ") in flat for line in answer.splitlines())
+    assert extract("Name the risks.", text) == answer
