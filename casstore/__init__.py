@@ -13,31 +13,107 @@ if TYPE_CHECKING:
         BackendError,
         CasstoreError,
         ConfigError,
+        ExistsError,
         FormatError,
         IntegrityError,
         NotEnoughCopiesError,
         NotFoundError,
         OfflineMissError,
     )
+    from casstore.inference.adapters.anthropic import AnthropicClient, AsyncAnthropicClient
+    from casstore.inference.adapters.bedrock import AsyncBedrockClient, BedrockClient
+    from casstore.inference.adapters.openai import AsyncOpenAIClient, OpenAIClient
+    from casstore.inference.asynchronous import AsyncCachedClient
+    from casstore.inference.cache import Cache
+    from casstore.inference.canonical import CanonicalError
+    from casstore.inference.clients import CachedClient
+    from casstore.inference.ledger import Savings
+    from casstore.inference.policy import Mode
+    from casstore.inference.types import (
+        AsyncClient,
+        Chunk,
+        Client,
+        Message,
+        Original,
+        Request,
+        Response,
+        TruncatedError,
+        Usage,
+    )
     from casstore.repo.repository import Repository
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnthropicClient",
+    "AsyncAnthropicClient",
+    "AsyncBedrockClient",
+    "AsyncCachedClient",
+    "AsyncClient",
+    "AsyncOpenAIClient",
     "BackendError",
+    "BedrockClient",
+    "Cache",
+    "CachedClient",
+    "CanonicalError",
     "CasstoreError",
+    "Chunk",
+    "Client",
     "ConfigError",
+    "ExistsError",
     "FormatError",
     "IntegrityError",
+    "Message",
+    "Mode",
     "NotEnoughCopiesError",
     "NotFoundError",
     "OfflineMissError",
+    "OpenAIClient",
+    "Original",
     "Repository",
+    "Request",
+    "Response",
+    "Savings",
+    "TruncatedError",
+    "Usage",
 ]
 
-_HOMES = {name: "casstore.errors" for name in __all__ if name.endswith("Error")} | {
-    "Repository": "casstore.repo.repository",
+_NAMES = {
+    "errors": (
+        "BackendError",
+        "CasstoreError",
+        "ConfigError",
+        "ExistsError",
+        "FormatError",
+        "IntegrityError",
+        "NotEnoughCopiesError",
+        "NotFoundError",
+        "OfflineMissError",
+    ),
+    "inference.adapters.anthropic": ("AnthropicClient", "AsyncAnthropicClient"),
+    "inference.adapters.bedrock": ("AsyncBedrockClient", "BedrockClient"),
+    "inference.adapters.openai": ("AsyncOpenAIClient", "OpenAIClient"),
+    "inference.asynchronous": ("AsyncCachedClient",),
+    "inference.cache": ("Cache",),
+    "inference.canonical": ("CanonicalError",),
+    "inference.clients": ("CachedClient",),
+    "inference.ledger": ("Savings",),
+    "inference.policy": ("Mode",),
+    "inference.types": (
+        "AsyncClient",
+        "Chunk",
+        "Client",
+        "Message",
+        "Original",
+        "Request",
+        "Response",
+        "TruncatedError",
+        "Usage",
+    ),
+    "repo.repository": ("Repository",),
 }
+
+_HOMES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
@@ -47,4 +123,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOMES})

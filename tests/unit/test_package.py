@@ -1,0 +1,52 @@
+"""What ``import casstore`` offers, and what it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import casstore
+from casstore.digest import Key
+
+HEAVY = ("aiobotocore", "anthropic", "asyncio", "boto3", "click", "fsspec", "httpx", "openai", "rich", "s3fs")
+
+HIT = """
+import sys
+from casstore import Repository
+with Repository.open(sys.argv[1]) as repository:
+    print(repository.read_entry("0" * 64)[1].decode())
+print(sorted(sys.modules.keys() & set(sys.argv[2:])))
+"""
+
+
+def test_every_name_can_be_imported() -> None:
+    """No name in ``__all__`` is a mistake, and none that can be had is missing there."""
+    assert set(casstore.__all__) == set(casstore._HOMES)
+    for name in casstore.__all__:
+        assert getattr(casstore, name).__name__ == name or name == "Message"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """As of any module."""
+    with pytest.raises(AttributeError, match="casstore"):
+        _ = casstore.nothing
+
+
+def test_import_loads_nothing_heavy() -> None:
+    """Neither an SDK, nor s3fs, nor the command line's packages."""
+    code = "import casstore, sys; print(sorted(sys.modules.keys() & set(sys.argv[1:])))"
+    told = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
+
+
+def test_a_local_hit_loads_nothing_heavy(folder: Path) -> None:
+    """Opening a local store and reading an entry takes neither fsspec nor a driver."""
+    with casstore.Repository.open(folder / "store") as repository:
+        repository.put_entry(Key("0" * 64), b"answer")
+    told = subprocess.run(
+        [sys.executable, "-c", HIT, folder / "store", *HEAVY], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "answer\n[]\n"
