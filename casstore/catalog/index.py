@@ -23,6 +23,8 @@ from casstore.store.sealed import Stored
 
 _T = TypeVar("_T")
 
+_DAY = 24 * 3600  # seconds
+
 RECENT = 60_000
 """Milliseconds for which a use by this process is remembered after it was written."""
 
@@ -99,7 +101,7 @@ class Index(Database):
         super().__init__(path, durable=durable, create=create, restore=restore)
         self._uses: dict[Digest, int] = {}
         self._recent: dict[Digest, int] = {}
-        self._tallies: dict[tuple[str, str, str, str], float] = {}
+        self._tallies: dict[tuple[int, str, str], dict[str, float]] = {}
 
     def close(self) -> None:
         """Write what was collected in memory, and close."""
@@ -202,11 +204,11 @@ class Index(Database):
 
     def tally(self, provider: str, model: str, counts: Mapping[str, float]) -> None:
         """Add to counters of the ledger, under today's date."""
-        day = time.strftime("%Y-%m-%d", time.gmtime())
+        days = int(time.time() // _DAY)
         with self._lock:
+            known = self._tallies.setdefault((days, provider, model), {})
             for name, value in counts.items():
-                counter = (day, provider, model, name)
-                self._tallies[counter] = self._tallies.get(counter, 0) + value
+                known[name] = known.get(name, 0) + value
 
     def tallies(self) -> list[Tally]:
         """Return the ledger, written or not, by day."""
@@ -238,8 +240,12 @@ class Index(Database):
         rows = [(used, bytes.fromhex(digest)) for digest, used in uses.items()]
         with self.writing() as connection:
             connection.executemany("UPDATE objects SET used = max(used, ?) WHERE digest = ?", rows)
-            tallies = [(*counter, value) for counter, value in self._tallies.items()]
-            connection.executemany(statements.TALLY, tallies)
+            connection.executemany(statements.TALLY, self._tally_rows())
+
+    def _tally_rows(self) -> Iterator[tuple[str, str, str, str, float]]:
+        for (days, provider, model), counts in self._tallies.items():
+            day = time.strftime("%Y-%m-%d", time.gmtime(days * _DAY))
+            yield from ((day, provider, model, name, value) for name, value in counts.items())
 
     def _forget_collected(self) -> None:
         self._uses, self._recent, self._tallies = {}, {}, {}

@@ -55,6 +55,8 @@ def claim_from(row: ClaimRow) -> Claim:
 
 def refs_from(refs: bytes) -> tuple[Digest, ...]:
     """Return the digests that stand one behind another in `refs`."""
+    if not refs:  # as in most entries: this is on the hit path
+        return ()
     starts = range(0, len(refs), _DIGEST_BYTES)
     return tuple(Digest(refs[start : start + _DIGEST_BYTES].hex()) for start in starts)
 

@@ -102,7 +102,8 @@ def push(repository: Repository, name: str | None, on_event: OnEvent, workers: i
         if plan.claims or plan.kept:
             _upload(local, remote, plan, run)
             run.entries = _publish(local, remote, plan, run)
-        claimed.discard()
+        if not plan.left and not run.failures:  # else some of their records may stand in no segment
+            claimed.discard()
     return run.report(plan)
 
 
