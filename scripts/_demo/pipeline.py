@@ -14,11 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from casstore.inference.adapters.anthropic import AnthropicClient
-from casstore.inference.adapters.bedrock import BedrockClient
-from casstore.inference.adapters.openai import OpenAIClient
-from casstore.inference.cache import Cache
-from casstore.inference.types import Client
+from casstore import AnthropicClient, BedrockClient, Cache, Client, OpenAIClient
 from scripts._demo.documents import Document, documents
 from scripts._demo.provider import PRICES
 
