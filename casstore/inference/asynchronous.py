@@ -130,6 +130,7 @@ class AsyncCachedClient(Steps[AsyncClient]):
     async def _ask(
         self, messages: Sequence[Message], system: System | None, options: Mapping[str, Any]
     ) -> tuple[Response, float]:
+        self._connect()
         started = time.perf_counter()
         try:
             response = await self._client.converse(messages, system=system, **options)

@@ -15,7 +15,8 @@ from functools import wraps
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from casstore.errors import FormatError, OfflineMissError
+from casstore.digest import digest_of
+from casstore.errors import ConfigError, FormatError, OfflineMissError
 from casstore.inference.canonical import CanonicalError
 from casstore.inference.ledger import FUNCTION
 from casstore.inference.policy import Mode
@@ -56,12 +57,15 @@ class Memo:
         function: The function.
         name: Its name in keys.
         version: To be changed when the function's meaning does.
+
+    Raises:
+        ConfigError: The function has no name of its own, and none was given.
     """
 
     def __init__(self, cache: Cache, function: Callable[..., Any], name: str | None, version: str) -> None:
         self._cache = cache
         self._signature = inspect.signature(function)
-        self.name = name or f"{function.__module__}.{function.__qualname__}"
+        self.name = name or _name_of(function)
         self._version = version
 
     def open(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Call | None:
@@ -179,6 +183,23 @@ def is_plain(value: object) -> bool:
     except RecursionError:
         pass
     return False
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """Return the name of a function in keys where the program gives none.
+
+    Every script is the module ``__main__``, so a function of one goes by its source as well: two scripts that
+    share a store must not take each other's results.
+    """
+    if function.__module__ != "__main__":
+        return f"{function.__module__}.{function.__qualname__}"
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError) as error:
+        raise ConfigError(
+            f"{function.__qualname__} is in no module and no file: give memoize a name for it"
+        ) from error
+    return f"{function.__qualname__}.{digest_of(source.encode())}"
 
 
 def _decode(entry: Entry, content: bytes) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from casstore.digest import Key
 from casstore.errors import CasstoreError
@@ -186,6 +186,14 @@ class Describes(Protocol):
         stream: bool = False,
     ) -> Request:
         """Return what `converse`, or `stream`, would send for these arguments; needs no credentials."""
+
+
+@runtime_checkable
+class Connects(Protocol):
+    """A client that has something to do before its first call."""
+
+    def connect(self) -> None:
+        """Do it now; later calls of this do nothing."""
 
 
 class Client(Describes, Protocol):

@@ -98,6 +98,7 @@ def answer_to(body: JSON, outcome: str) -> str:
 class _Handler(BaseHTTPRequestHandler):
     provider: ClassVar[Provider]
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body go out one after the other
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -130,6 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
         error = {"type": "overloaded_error", "message": f"scripted {status}"}
         content = json.dumps({"type": "error", "error": error, "message": f"scripted {status}"}).encode()
         self.send_bytes(content, "application/json", status)
+
+    wbufsize = -1  # headers and body in one packet
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 — the base class names it
         """Say nothing."""

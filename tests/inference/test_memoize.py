@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from casstore.errors import OfflineMissError
+from casstore.errors import ConfigError, OfflineMissError
 from casstore.inference.cache import Cache
 
 
@@ -244,3 +246,37 @@ def test_methods_and_functions_of_one_name_in_two_places_differ(cache: Cache) ->
         return function
 
     assert (first()(), second()()) == (1, 2)
+
+
+SCRIPT = """
+import sys
+from casstore.inference.cache import Cache
+
+with Cache(sys.argv[1]) as cache:
+    @cache.memoize()
+    def tags(title):
+        print("ran", end=" ")
+        return [title, "{0}"]
+    print(tags("x")[1])
+"""
+
+
+def test_functions_of_two_scripts_never_share_a_result(folder: Path) -> None:
+    """Both are `__main__.tags`; their sources tell them apart, and the same source is the same function."""
+    folder.mkdir(exist_ok=True)
+    for name, expected in (("a", "ran a"), ("b", "ran b"), ("a", "a")):
+        script = folder / f"{name}.py"
+        script.write_text(SCRIPT.replace("{0}", name))
+        told = subprocess.run(
+            [sys.executable, script, folder / "store"], capture_output=True, text=True, check=True
+        )
+        assert told.stdout.strip() == expected
+
+
+def test_a_function_without_a_source_needs_a_name(cache: Cache) -> None:
+    """As one typed at a prompt: nothing tells it from others."""
+    scope: dict[str, Any] = {"__name__": "__main__"}
+    exec("def tags(title): return title", scope)
+    with pytest.raises(ConfigError, match="give memoize a name"):
+        cache.memoize()(scope["tags"])
+    assert cache.memoize(name="tags")(scope["tags"])("x") == "x"

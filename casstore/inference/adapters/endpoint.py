@@ -48,6 +48,13 @@ class Shape:
         self.model = model
         self.truncated: Truncated = truncated
 
+    def connect(self) -> None:
+        """Load the SDK and make its client, as the first call would, so that a call's time is a call's."""
+        self._connected()
+
+    def _connected(self) -> object:
+        raise NotImplementedError
+
     def _deliver(self, response: Response) -> Response:
         if response.truncated and self.truncated == "raise":
             raise TruncatedError(response)
