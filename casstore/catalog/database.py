@@ -13,12 +13,17 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from casstore.catalog import statements
 from casstore.catalog.rows import DamagedIndexError
 from casstore.errors import BackendError, CasstoreError
+
+Connection = sqlite3.Connection
+"""What transactions are made on."""
 
 BUSY_TIMEOUT = 30.0
 """Seconds a writer waits for another before it gives up."""
@@ -63,6 +68,7 @@ class Database:
         self._owner = 0
         self._inode = 0
         self._broken = False
+        _ALL.add(self)
         with self.reading():
             pass
 
@@ -109,6 +115,11 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
+    @property
+    def alone(self) -> AbstractContextManager[object]:
+        """A block in which no other thread of this process uses the index."""
+        return self._lock
+
     def close(self) -> None:
         """Close the connection; the next use opens another."""
         with self._lock:
@@ -121,9 +132,28 @@ class Database:
             self._connection()
             return self._inode
 
-    def renew_lock(self) -> None:
-        """Begin with a free lock, in a forked child."""
+    def before_fork(self) -> bool:
+        """Wait for what is under way, and close the connection, which a child must not even know of.
+
+        SQLite keeps one account of a process's locks on a file, and a child inherits it: the child's own
+        connection would rely on locks that only its parent has, and lose what it writes.
+
+        Returns:
+            Whether the lock is held now.
+        """
+        held = self._lock.acquire(timeout=BUSY_TIMEOUT)
+        if held and not self._is_busy():
+            self._drop_connection()
+        return held
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; the next use opens another connection."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin with a free lock, and with nothing collected in memory."""
         self._lock = threading.RLock()
+        self._forget_collected()
 
     def _connection(self) -> sqlite3.Connection:
         if self._open is None or self._owner != os.getpid() or (self._broken and not self._is_busy()):
@@ -180,6 +210,30 @@ class Database:
 
 _INHERITED: list[sqlite3.Connection] = []
 """Connections of the parent, kept in a forked child so that they are never closed there."""
+
+_ALL: weakref.WeakSet[Database] = weakref.WeakSet()
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    _forking.held = [database for database in list(_ALL) if database.before_fork()]
+
+
+def _after_fork_in_parent() -> None:
+    for database in _forking.held:
+        database.after_fork_in_parent()
+    _forking.held = []
+
+
+def _after_fork_in_child() -> None:
+    _forking.held = []
+    for database in list(_ALL):
+        database.after_fork_in_child()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
 
 
 def _connect(path: Path, *, durable: bool, create: bool) -> sqlite3.Connection:

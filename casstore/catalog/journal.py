@@ -115,6 +115,21 @@ class Journal:
                     f"cannot write {self._folder}: {error.strerror}; free some space"
                 ) from error
 
+    @contextlib.contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """Take back what is appended in a block that fails: nobody was told that it is stored.
+
+        The caller sees to it that nobody else in this process appends meanwhile.
+        """
+        owner, length = self._owner, self._length()
+        try:
+            yield
+        except (Exception, KeyboardInterrupt):
+            with self._lock, contextlib.suppress(OSError):
+                if self._owner == os.getpid():
+                    os.ftruncate(self._descriptor, length if self._owner == owner else 0)
+            raise
+
     def finish(self) -> None:
         """Leave this process's file, all of whose records the index has; the next append begins another."""
         with self._lock:
@@ -144,6 +159,9 @@ class Journal:
             with contextlib.suppress(FileNotFoundError):
                 total += path.stat().st_size
         return total
+
+    def _length(self) -> int:
+        return os.fstat(self._descriptor).st_size if self._owner == os.getpid() else 0
 
     def _write(self, lines: bytes) -> None:
         if self._owner != os.getpid():

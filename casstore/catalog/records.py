@@ -26,9 +26,7 @@ REFS_MAX = 1024
 """Objects that may travel with one entry."""
 
 _INT_MAX = 2**53 - 1
-_LABELS_OPTION = (
-    orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-)
+_LABELS_OPTION = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _KINDS_DOOMED = ("pack", "segment")
 
 

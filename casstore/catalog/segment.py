@@ -17,7 +17,7 @@ from casstore.catalog.records import Record, decode_record, encode_record
 from casstore.digest import Digest
 from casstore.errors import FormatError
 from casstore.store.codec import Codec
-from casstore.store.sealed import UNKNOWN, Stored, contents, examine, write_sealed
+from casstore.store.sealed import UNKNOWN, Stored, contents, create, examine, write_sealed
 
 VERSION = 1
 HEADER = orjson.dumps({"kind": "segment", "version": VERSION}, option=orjson.OPT_SORT_KEYS)
@@ -33,7 +33,7 @@ SEGMENT_MAX = 4 * 1024 * 1024 * 1024
 
 def write_segment(records: Iterable[Record], path: Path, codec: Codec) -> Stored:
     """Write `records`, in their order, as a segment's file, and return its digest and sizes."""
-    with path.open("wb") as file:
+    with create(path) as file:
         return write_sealed(io.BufferedReader(_LineReader(records)), file, codec)
 
 

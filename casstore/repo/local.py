@@ -7,13 +7,15 @@ object and a claim in the order that a crash forgives, and taking belief away wh
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casstore.backends.atomic import sync_file
 from casstore.backends.local import LocalBackend
+from casstore.catalog.database import Connection
 from casstore.catalog.index import Index, now, put_claim, put_objects, remove_objects
 from casstore.catalog.journal import Journal
 from casstore.catalog.records import Claim, Location
@@ -131,7 +133,7 @@ class Local:
         """Move a file out of the store, into the quarantine folder."""
         folder = self.root / QUARANTINE
         folder.mkdir(mode=0o700, exist_ok=True)
-        target = folder / f"{now()}-{Path(name).name}"
+        target = folder / f"{now()}-{os.urandom(3).hex()}-{Path(name).name}"
         try:
             self.path(name).replace(target)
         except FileNotFoundError:  # another process was faster
@@ -154,7 +156,7 @@ class Local:
             The claim that stands now.
         """
         objects = [self.put(content) for content in contents]
-        with self.index.writing() as connection:
+        with self._recording() as connection:
             found = self.index.find(key)
             standing = None if found is None else found.claim
             claim = decide(standing, [known.digest for known in objects])
@@ -174,7 +176,7 @@ class Local:
         """Store an object that is put by hand and ready at `path`, unless it is here already."""
         if self.durable:  # now, rather than while others wait to write
             sync_file(path)
-        with self.index.writing() as connection:
+        with self._recording() as connection:
             here = self.index.known(known.digest)
             if here is None or not self.has_file(known.digest):
                 self.backend.upload(path, self.objects.name(known.digest), consume=True)
@@ -197,6 +199,12 @@ class Local:
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime_ns // 1_000_000 < long_ago:
                     path.unlink()
+
+    @contextlib.contextmanager
+    def _recording(self) -> Iterator[Connection]:
+        """Yield the index's connection in a transaction, with which the journal's lines stand or fall."""
+        with self.index.alone, self.journal.undone_on_failure(), self.index.writing() as connection:
+            yield connection
 
     def has_file(self, digest: Digest) -> bool:
         """Return whether there is a file for an object, whatever it holds."""

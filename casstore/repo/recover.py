@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
-from casstore.catalog.index import put_objects
+from casstore.catalog.index import now, put_objects
 from casstore.catalog.journal import Claimed, replay
 from casstore.catalog.merge import merge
 from casstore.catalog.records import Claim, Location, Record
@@ -13,8 +14,9 @@ from casstore.catalog.segment import write_segment
 from casstore.catalog.tracking import absorb
 from casstore.digest import Digest
 from casstore.errors import IntegrityError
+from casstore.repo.plan import objects_of
 from casstore.store.layout import segment_name
-from casstore.store.sealed import examine
+from casstore.store.sealed import UNKNOWN, Stored, examine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -38,7 +40,9 @@ def recovered(local: Local) -> Iterator[Claimed]:
     try:
         if claimed.unfinished:
             records = replay(claimed.unfinished).records
-            absorb(local.index, (record for record in records if isinstance(record, Claim)))
+            claims = [record for record in records if isinstance(record, Claim)]
+            _recover_objects(local, claims)
+            absorb(local.index, claims)
             _recover_kept(local, (record for record in records if isinstance(record, Location)))
         yield claimed
     finally:
@@ -56,12 +60,29 @@ def seal(local: Local) -> None:
         claimed.discard()
 
 
+def reseal(local: Local) -> None:
+    """Write all that the index knows into a segment, in place of one that was lost."""
+    kept = (info.digest for info in local.index.objects() if info.kept)
+    locations = (Location(known, kept=True) for digest in kept if (known := local.index.known(digest)))
+    add_segment(local, chain(local.index.claims(), locations))
+
+
 def add_segment(local: Local, records: Iterable[Record]) -> Digest:
     """Write a segment into the local manifest, and return its digest."""
     with local.objects.spooled() as path:
         known = write_segment(records, path, local.codec)
         local.backend.upload(path, segment_name(known.digest), consume=True)
     return known.digest
+
+
+def _recover_objects(local: Local, claims: Iterable[Claim]) -> None:
+    """Take in the objects of claims whose process died before the index had them."""
+    for digest in {digest for claim in claims for digest in objects_of(claim)}:
+        if local.index.known(digest) is None:
+            with contextlib.suppress(FileNotFoundError, IntegrityError):
+                found = examine(local.path(local.objects.name(digest)), Stored(digest, UNKNOWN, 0))
+                with local.index.writing() as connection:
+                    put_objects(connection, [found], used=now())
 
 
 def _recover_kept(local: Local, locations: Iterable[Location]) -> None:

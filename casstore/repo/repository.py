@@ -550,9 +550,8 @@ def _flush_all() -> None:
 
 
 def _after_fork() -> None:
-    """In a forked child: locks that other threads of the parent held would never be released."""
+    """In a forked child: a lock that another thread of the parent held would never be released."""
     for repository in list(_OPEN):
-        repository.local.index.renew_lock()
         repository.local.journal.renew_lock()
 
 

@@ -11,6 +11,7 @@ from casstore.catalog.tracking import unlearn_segment
 from casstore.errors import CasstoreError, FormatError, IntegrityError, NotFoundError
 from casstore.events import Advanced, Finished, OnEvent, Started
 from casstore.repo.plan import Failure
+from casstore.repo.recover import reseal
 from casstore.store.layout import MANIFEST, OBJECTS, digest_in
 from casstore.store.sealed import UNKNOWN, Stored, examine
 
@@ -49,9 +50,13 @@ def verify(local: Local, on_event: OnEvent) -> VerifyReport:
     for info in files:
         failures += _failures(local, info, _check_object)
         on_event(Advanced("verify", 1, info.size))
+    bad: list[Failure] = []
     for info in segments:
-        failures += _failures(local, info, _check_segment)
+        bad += _failures(local, info, _check_segment)
         on_event(Advanced("verify", 1, info.size))
+    if bad:  # perhaps no remote has them, and no journal still has their records
+        reseal(local)
+    failures += bad
     failures += _missing(local)
     on_event(Finished("verify"))
     return VerifyReport(

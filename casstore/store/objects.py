@@ -19,7 +19,7 @@ from casstore.digest import Digest, digest_of
 from casstore.errors import IntegrityError
 from casstore.store.codec import FRAME_SIZE, Codec, decompress, read_frames, seal, unseal
 from casstore.store.layout import object_name
-from casstore.store.sealed import Frames, Stored, examine, write_sealed
+from casstore.store.sealed import Frames, Stored, create, examine, write_sealed
 
 if TYPE_CHECKING:
     from casstore.backends.base import Backend
@@ -67,7 +67,7 @@ class ObjectStore:
             What the object would be, and the file, ready for `Backend.upload`.
         """
         with self.spooled() as path:
-            with path.open("wb") as file:
+            with create(path) as file:
                 known = write_sealed(source, file, self._codec)
             yield known, path
 

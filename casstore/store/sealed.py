@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from casstore.backends.mapping import from_os_error
 from casstore.digest import Digest, digest_of
 from casstore.errors import IntegrityError
 from casstore.store.codec import (
@@ -63,17 +64,42 @@ class Stored:
     frames: Frames | None = None
 
 
+def create(path: Path) -> BinaryIO:
+    """Open the new file `path` for `write_sealed`.
+
+    Raises:
+        BackendError: It cannot be made.
+    """
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise from_os_error(error, "write", path.name, str(path.parent)) from error
+
+
 def write_sealed(source: BinaryIO, file: BinaryIO, codec: Codec) -> Stored:
-    """Compress all of `source` into `file`, and return what it holds."""
+    """Compress all of `source` into `file`, and return what it holds.
+
+    Raises:
+        BackendError: `file` cannot be written, most likely since the disk is full.
+        OSError: `source` cannot be read.
+    """
     total = _Total()
     content = _read_full(source)
     while content or not total.lengths:
         frame = codec.compress(content)
-        file.write(frame)
+        _write(file, frame)
         total.add(frame, content)
         content = _read_full(source)
-    file.write(seal_for(total.checksum))
+    _write(file, seal_for(total.checksum))
     return total.known()
+
+
+def _write(file: BinaryIO, content: bytes) -> None:
+    try:
+        file.write(content)
+        file.flush()  # so that a full disk is told here, and not when the file is closed
+    except OSError as error:
+        raise from_os_error(error, "write", "an unfinished file", str(getattr(file, "name", ""))) from error
 
 
 def examine(path: Path, expected: Stored, *, limit: int = UNBOUNDED) -> Stored:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
 from casstore.backends import open_backend
@@ -23,17 +25,20 @@ def die(repository: Repository) -> None:
 
 
 def check_local(root: Path, expected: dict[Key, bytes], *, all_of_it: bool = True) -> None:
-    """Check a store that was left by a dead process: read by a second reader, then by casstore.
+    """Check a store that was left by a dead process: read by a second reader, by casstore, and verified.
 
     Args:
-        root: Its folder.
+        root: Its folder; it is verified in a copy, since to verify is also to heal.
         expected: The right answers.
         all_of_it: Whether each must be there; else whatever is there must be right.
     """
     found = {key: content for key, content in read_store(root).answers().items() if content is not None}
     assert found.items() <= {str(key): content for key, content in expected.items()}.items()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(root, Path(folder) / "store")
+        with Repository.open(copy) as repository:
+            assert not repository.verify().failures
     with Repository.open(root) as repository:
-        assert not repository.verify().failures
         held = {key: content for key, content in answers(repository).items() if content is not None}
     if all_of_it:
         assert held == expected
@@ -69,5 +74,3 @@ def _save(backend: Backend, name: str, folder: Path) -> None:
     content = backend.read(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-
-

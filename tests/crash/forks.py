@@ -18,8 +18,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from casstore.repo.repository import Repository
+from tests.stores import key
+
 _ROOT = Path(__file__).parent.parent.parent
 FAILED = 1
+PATIENCE = 60.0
+"""Seconds one process waits for another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +32,14 @@ class Job:
     """What a child is to do.
 
     Attributes:
-        operation: ``put``, ``push``, ``pull``, or ``put and push``.
+        operation: ``put``, ``push``, ``pull``, or ``put and push``, which meets another process in between.
         store: The folder of its store.
         remote: The URL of the remote.
         numbers: Of a put, the first number and the one behind the last.
         said: Of a put, the file that gets a line for each put that has returned.
-        start: When to begin a push, by the monotonic clock.
+        meeting: The folder where the two that push together meet.
+        rounds: How often they do, each time with the next numbers, as many of them further on as `step`.
+        step: See `rounds`.
         kill_after: Seconds from the fork to SIGKILL; None: never.
         environment: All of the child's environment variables.
     """
@@ -42,7 +49,9 @@ class Job:
     remote: str = ""
     numbers: tuple[int, int] = (0, 0)
     said: str = ""
-    start: float = 0.0
+    meeting: str = ""
+    rounds: int = 1
+    step: int = 0
     kill_after: float | None = None
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
@@ -96,8 +105,7 @@ def running_forks() -> Iterator[Forks]:
 
 
 def _serve() -> None:
-    import s3fs  # noqa: F401 - a child need not
-
+    from casstore.backends import retry, s3  # noqa: F401 - a child need not
     from casstore.repo import rebuild, sync, verify  # noqa: F401 - likewise
 
     for line in sys.stdin:
@@ -108,7 +116,9 @@ def _serve() -> None:
             os._exit(_run(job))
         if job.kill_after is not None:
             time.sleep(job.kill_after)
-            os.kill(child, signal.SIGKILL)  # it may be gone, but it was not waited for: the id is still its own
+            os.kill(
+                child, signal.SIGKILL
+            )  # it may be gone, but it was not waited for: the id is still its own
         _, status = os.waitpid(child, 0)
         killed = os.WIFSIGNALED(status)
         code = 0 if killed else os.waitstatus_to_exitcode(status)
@@ -127,21 +137,42 @@ def _run(job: Job) -> int:
 
 
 def _work(job: Job) -> None:
-    from casstore.repo.repository import Repository
-    from tests.stores import key
-
     with Repository.open(job.store) as repository:
-        if job.operation.startswith("put"):
-            said = os.open(job.said, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if job.said else None
-            for number in range(*job.numbers):
-                repository.put_entry(key(number), content_of(number), refs=[b"question %d" % number])
-                if said is not None:
-                    os.write(said, b"%d\n" % number)
-        time.sleep(max(0.0, job.start - time.monotonic()))
-        if job.operation.endswith("push"):
-            repository.push(job.remote)
-        elif job.operation == "pull":
-            repository.pull(job.remote)
+        match job.operation:
+            case "put":
+                _put(repository, job, 0)
+            case "push":
+                repository.push(job.remote)
+            case "pull":
+                repository.pull(job.remote)
+            case "put and push":
+                for number in range(job.rounds):
+                    _put(repository, job, number * job.step)
+                    _meet(Path(job.meeting), f"round-{number}", Path(job.store).name)
+                    repository.push(job.remote)
+
+
+def _put(repository: Repository, job: Job, further: int) -> None:
+    said = os.open(job.said or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in range(job.numbers[0] + further, job.numbers[1] + further):
+        put_number(repository, number)
+        os.write(said, b"%d\n" % number)
+    os.close(said)
+
+
+def put_number(repository: Repository, number: int) -> None:
+    """Put the answer to a number, which goes with its question."""
+    repository.put_entry(key(number), content_of(number), refs=[b"question %d" % number])
+
+
+def _meet(folder: Path, point: str, name: str) -> None:
+    """Wait until two processes are here."""
+    (folder / f"{point}-{name}").touch()
+    deadline = time.monotonic() + PATIENCE
+    while len(list(folder.glob(f"{point}-*"))) < 2:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nobody else came to {point}")
+        time.sleep(0.0005)
 
 
 def content_of(number: int) -> bytes:

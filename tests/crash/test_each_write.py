@@ -33,7 +33,7 @@ THEIRS = {key(number): answer(number) for number in range(100, 103)}
 OURS = {
     key(0): answer(0),
     key(1): answer(1, 1),
-    key(3): LARGE,
+    key(3): answer(3),
     key(4): b"",
 }
 
@@ -55,15 +55,15 @@ class DyingBackend(WrappedBackend):
         return run()
 
 
-def prepared(root: Path) -> Repository:
-    """Return a store with answers, a refresh, a tombstone, refs, a large object and one put by hand."""
+def prepared(root: Path, by_hand: bytes = BY_HAND) -> Repository:
+    """Return a store with answers, a refresh, a tombstone, refs, and an object put by hand."""
     store = Repository.open(root)
     fill(store, range(3))
     store.put_entry(key(1), answer(1, 1), replace=True)
     store.forget(key(2))
-    store.put_entry(key(3), LARGE, refs=[b"a request", b"an image"])
+    store.put_entry(key(3), answer(3), refs=[b"a request", b"an image"])
     store.put_entry(key(4), b"")
-    store.put(BY_HAND)
+    store.put(by_hand)
     return store
 
 
@@ -95,16 +95,19 @@ def open_through(monkeypatch: pytest.MonkeyPatch, wrap: Callable[[Backend], Back
     monkeypatch.setattr(remotes, "open_backend", opened)
 
 
-def check_rerun_of_push(root: Path, remote: Path, expected: dict[Key, bytes]) -> None:
+def check_rerun_of_push(
+    root: Path, remote: Path, expected: dict[Key, bytes], by_hand: bytes = BY_HAND
+) -> None:
     """Push again: it completes, there is nothing left to do, and another store gets everything."""
     with Repository.open(root) as store:
         report = store.push(remote.as_uri())
         assert (report.failures, report.left) == ((), 0)
         assert store.push(remote.as_uri()).requests == {"LIST": 1}
+        assert not store.verify().failures
     with Repository.open(root.parent / "fresh") as other:
         assert not other.pull(remote.as_uri()).failures
         assert answers(other) == expected
-        assert other.get(digest_of(BY_HAND)) == BY_HAND
+        assert other.get(digest_of(by_hand)) == by_hand
     check_remote(remote, expected)
 
 
@@ -119,8 +122,8 @@ def test_put_by_hand(tmp_path: Path, size: int) -> None:
         use_backend(store, backend)
         done = completes(lambda: store.put(content))
         die(store)
+        check_local(store.path, {})
         with Repository.open(store.path) as again:
-            assert not again.verify().failures
             assert again.has(digest_of(content)) is done
             assert again.get(again.put(content)) == content
             (found,) = again.objects()
@@ -176,9 +179,10 @@ def test_put_entry_around_its_journal_line(
     before = {key(0): answer(0), key(1): answer(1)} if replace else {key(1): answer(1)}
     expected = before | ({key(0): answer(0, 1)} if moment == "behind" else {})
     with Repository.open(store.path) as again:
-        assert not again.verify().failures
-        again.push((tmp_path / "remote").as_uri())
+        report = again.push((tmp_path / "remote").as_uri())
+        assert (report.left, report.entries) == (0, len(expected))
         assert answers(again) == expected
+        assert not again.verify().failures
     with Repository.open(tmp_path / "other") as other:
         other.pull((tmp_path / "remote").as_uri())
         assert answers(other) == expected
@@ -190,11 +194,12 @@ def test_push_dies_at_a_write_to_the_remote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, first: bool
 ) -> None:
     """The remote never names what it does not hold, and a rerun sends the rest."""
+    by_hand = LARGE if first else BY_HAND
 
     def attempt(after: int, folder: Path) -> bool:
         remote = folder / "remote"
         expected = _others_pushed(remote) if not first else {}
-        store = prepared(folder / "store")
+        store = prepared(folder / "store", by_hand)
         with monkeypatch.context() as patched:
             open_through(patched, lambda inner: CrashingBackend(inner, after, torn=remote))
             done = completes(lambda: store.push(remote.as_uri(), workers=2))
@@ -202,7 +207,7 @@ def test_push_dies_at_a_write_to_the_remote(
         reading = check_remote(remote, OURS | expected)
         assert (reading is not None and len(reading.entries) == len(OURS | expected)) is done
         check_local(store.path, OURS | expected, all_of_it=first)
-        check_rerun_of_push(store.path, remote, OURS | expected)
+        check_rerun_of_push(store.path, remote, OURS | expected, by_hand)
         return done
 
     # Seven objects, a segment, and for the first one the marker.
@@ -251,7 +256,7 @@ def test_push_dies_at_any_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_pull_dies_at_a_write_to_its_own_store(tmp_path: Path) -> None:
     """What was pulled is whole, and a rerun brings the rest."""
     remote = tmp_path / "remote"
-    expected = _both_pushed(remote)
+    expected = _both_pushed(remote, LARGE)
 
     def attempt(after: int, folder: Path) -> bool:
         store = Repository.open(folder / "store")
@@ -259,7 +264,7 @@ def test_pull_dies_at_a_write_to_its_own_store(tmp_path: Path) -> None:
         done = completes(lambda: store.pull(remote.as_uri(), workers=2))
         die(store)
         check_local(store.path, expected, all_of_it=done)
-        _check_rerun_of_pull(store.path, remote, expected)
+        _check_rerun_of_pull(store.path, remote, expected, LARGE)
         return done
 
     # Two segments; three objects of the others and seven of ours.
@@ -292,20 +297,22 @@ def _others_pushed(remote: Path) -> dict[Key, bytes]:
     return THEIRS
 
 
-def _both_pushed(remote: Path) -> dict[Key, bytes]:
+def _both_pushed(remote: Path, by_hand: bytes = BY_HAND) -> dict[Key, bytes]:
     (remote.parent / "rounds").mkdir()
     expected = OURS | _others_pushed(remote)
-    with prepared(remote.with_name("ours")) as ours:
+    with prepared(remote.with_name("ours"), by_hand) as ours:
         ours.push(remote.as_uri())
     return expected
 
 
-def _check_rerun_of_pull(root: Path, remote: Path, expected: dict[Key, bytes]) -> None:
+def _check_rerun_of_pull(
+    root: Path, remote: Path, expected: dict[Key, bytes], by_hand: bytes = BY_HAND
+) -> None:
     with Repository.open(root) as store:
         report = store.pull(remote.as_uri())
         assert (report.failures, report.left) == ((), 0)
         assert store.pull(remote.as_uri()).requests == {"LIST": 1}
         assert answers(store) == expected
-        assert store.get(digest_of(BY_HAND)) == BY_HAND
+        assert store.get(digest_of(by_hand)) == by_hand
         assert store.push(remote.as_uri()).requests == {"LIST": 1}
         assert not store.verify().failures

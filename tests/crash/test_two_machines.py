@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,6 @@ EACH = 6
 SHARED = 2
 """Of each machine's entries in a round, those whose keys the other one answers too."""
 
-SETTLING = 0.15
-"""Seconds in which both have put their entries, and wait for the moment to push."""
-
 
 @pytest.fixture(scope="module")
 def second_forks() -> Iterator[Forks]:
@@ -34,16 +31,12 @@ def second_forks() -> Iterator[Forks]:
 def push_together(first: Forks, second: Forks, folder: Path, url: str, rounds: int) -> None:
     """Let two machines push, round after round, and look at what the bucket has in the end."""
     step = 2 * EACH - SHARED
-    for number in range(rounds):
-        start = time.monotonic() + SETTLING
-        begin = number * step
-        jobs = [
-            Job("put and push", str(folder / "one"), url, (begin, begin + EACH), start=start),
-            Job("put and push", str(folder / "two"), url, (begin + EACH - SHARED, begin + step), start=start),
-        ]
-        for forks, job in zip((first, second), jobs, strict=True):
-            forks.begin(job)
-        assert [forks.end().code for forks in (first, second)] == [0, 0]
+    meeting = folder / "meeting"
+    meeting.mkdir()
+    job = Job("put and push", "", url, meeting=str(meeting), rounds=rounds, step=step)
+    first.begin(replace(job, store=str(folder / "one"), numbers=(0, EACH)))
+    second.begin(replace(job, store=str(folder / "two"), numbers=(EACH - SHARED, step)))
+    assert [forks.end().code for forks in (first, second)] == [0, 0]
     expected = {key(number): content_of(number) for number in range(rounds * step)}
     reading = check_remote(mirror(url, folder / "mirror"), expected)
     assert reading is not None
