@@ -98,7 +98,6 @@ def answer_to(body: JSON, outcome: str) -> str:
 class _Handler(BaseHTTPRequestHandler):
     provider: ClassVar[Provider]
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # headers and body go out one after the other
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))

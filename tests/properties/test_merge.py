@@ -83,7 +83,7 @@ def test_order_of_claims(winner: Claim, loser: Claim) -> None:
 def test_index_agrees_with_the_pure_merge(
     tmp_path_factory: pytest.TempPathFactory, segments: list[list[Claim]], own: list[bool]
 ) -> None:
-    """Segments of a remote and batches of this store's own, in any split, make the entries that merge gives."""
+    """A remote's segments and this store's own claims, in any split, make the entries that merge gives."""
     index = Index(tmp_path_factory.mktemp("index") / "index.sqlite", create=True)
     tracking = Tracking(index, "memory://one")
     for number, (segment, is_own) in enumerate(zip(segments, own, strict=False)):

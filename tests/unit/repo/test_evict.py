@@ -1,0 +1,200 @@
+"""Eviction: the cap is kept, in the right order, and nothing dear goes."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager
+from sqlite3 import Connection
+
+import pytest
+
+from casstore.catalog import index as index_module
+from casstore.digest import Digest, digest_of
+from casstore.errors import NotFoundError
+from casstore.events import Advanced, Event, Finished, Started
+from casstore.repo.plan import plan_evict
+from casstore.repo.repository import Repository
+from tests.stores import answers, files, key, noise
+from tests.unit.repo.conftest import Open
+
+SIZE = 1000
+
+
+def put(store: Repository, *numbers: int) -> None:
+    """Put entries of about 1,000 stored bytes, each used before the next."""
+    for number in numbers:
+        store.put_entry(key(number), noise(SIZE, number))
+        with store.local.index.writing() as connection:  # as if a while ago
+            digest = bytes.fromhex(digest_of(noise(SIZE, number)))
+            connection.execute("UPDATE objects SET used = ? WHERE digest = ?", (number + 1, digest))
+
+
+def here(store: Repository) -> list[int]:
+    """Return the numbers of the entries whose object is here."""
+    return [number for number in range(20) if store.has(digest_of(noise(SIZE, number)))]
+
+
+def stored(store: Repository) -> int:
+    """Return the bytes of all object files."""
+    return sum(map(len, files(store.path, "objects").values()))
+
+
+def test_nothing_goes_below_the_cap(opened: Open) -> None:
+    """A store that is not above its cap keeps everything."""
+    store = opened(max_size=6000)
+    put(store, *range(5))
+    assert store.evict().objects == 0
+    assert here(store) == [0, 1, 2, 3, 4]
+
+
+def test_least_recently_used_goes_first(opened: Open) -> None:
+    """Above the cap the objects used longest ago go, until a tenth of it is free; their entries go too."""
+    store = opened(max_size=100_000)
+    put(store, *range(10))
+    store._max_size = 6000
+    report = store.evict()
+    assert here(store) == [5, 6, 7, 8, 9]
+    assert stored(store) <= 5400
+    assert (report.objects, report.entries) == (5, 5)
+    assert report.bytes == 10 * (stored(store) // 5) - stored(store)
+    assert answers(store) == {key(number): noise(SIZE, number) for number in here(store)}
+
+
+def test_what_a_remote_holds_goes_first(opened: Open, folder_url: str) -> None:
+    """Objects that a remote holds go before older ones that are only here, and their entries stay."""
+    store = opened(max_size=100_000)
+    put(store, 5, 6, 7, 8)
+    store.push(folder_url)
+    put(store, 0, 1, 2, 3)
+    store._max_size = 6000
+    report = store.evict()
+    assert here(store) == [0, 1, 2, 3, 8]
+    assert report.entries == 0
+    assert store.read_entry(key(5))[1] == noise(SIZE, 5)
+
+
+def test_object_put_by_hand_stays(opened: Open) -> None:
+    """What was put by hand neither counts nor goes, though it was used before everything else."""
+    store = opened(max_size=3000)
+    digest = store.put(noise(5000, 99))
+    put(store, 0)
+    store.put_entry(key(9), noise(5000, 99))
+    assert store.evict().objects == 0
+    put(store, 1, 2, 3)
+    store.flush()
+    store.evict()
+    assert store.get(digest) == noise(5000, 99)
+    assert store.read_entry(key(9))[1] == noise(5000, 99)
+
+
+def test_what_was_just_used_stays(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process read a moment ago stays, also when the index was told of it; later it may go."""
+    store = opened(max_size=100_000)
+    put(store, *range(6))
+    store.read_entry(key(0))
+    store.flush()
+    store.read_entry(key(1))
+    store._max_size = 2500
+    store.evict()
+    store.evict()
+    assert here(store) == [0, 1]
+    later = index_module.now() + 120_000
+    monkeypatch.setattr("casstore.repo.evict.now", lambda: later)
+    store._max_size = 1500
+    store.evict()
+    assert len(here(store)) == 1
+
+
+def test_cap_is_kept_by_itself(opened: Open) -> None:
+    """A long run of puts stays near the cap, by the bytes of real files, without being told to evict."""
+    store = opened(max_size=20_000)
+    for number in range(100, 300):
+        store.put_entry(key(number), noise(SIZE, number))
+        if not number % 10:
+            store.flush()
+    store.flush()
+    store.evict()
+    assert stored(store) == store.local.index.evictable() <= 20_000
+    assert store.sizes().objects == len(files(store.path, "objects")) >= 15
+    assert store.verify().failures == ()
+
+
+def test_eviction_reports_its_progress(opened: Open) -> None:
+    """Events tell what will go, and add up to it."""
+    store = opened(max_size=100_000)
+    put(store, *range(10))
+    store._max_size = 6000
+    events: list[Event] = []
+    report = store.evict(on_event=events.append)
+    assert events[0] == Started("evict", report.objects, report.bytes)
+    assert sum(event.objects for event in events if isinstance(event, Advanced)) == report.objects
+    assert events[-1] == Finished("evict")
+
+
+def test_evicted_answer_may_be_given_again(opened: Open) -> None:
+    """An entry that was evicted is not found; the next answer is the first again."""
+    store = opened(max_size=100_000)
+    put(store, 0, 1, 2)
+    store._max_size = 1500
+    store.evict()
+    with pytest.raises(NotFoundError):
+        store.read_entry(key(0))
+    assert store.put_entry(key(0), b"again").generation == 0
+
+
+def test_puts_and_evictions_at_once(opened: Open) -> None:
+    """While others evict, what is put by hand is never lost, and no entry leads nowhere in the end."""
+    store = opened(max_size=5000)
+    other = opened(max_size=5000)
+    done = threading.Event()
+
+    def evict() -> None:
+        while not done.is_set():
+            other.evict()
+
+    evictor = threading.Thread(target=evict)
+    evictor.start()
+    digests: list[Digest] = []
+    try:
+        for number in range(150):
+            content = noise(SIZE, number % 30)
+            store.put_entry(key(number), content)
+            if number % 3 == 0:
+                digests.append(store.put(content))
+    finally:
+        done.set()
+        evictor.join()
+    for number, digest in enumerate(digests):
+        assert store.get(digest) == noise(SIZE, number * 3 % 30)
+    assert None not in answers(store).values()
+    assert store.verify().failures == ()
+
+
+def test_object_put_again_during_its_removal_stays(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When another puts an object between the loss of its row and that of its file, the file stays."""
+    store, other = opened(), opened()
+    digest = store.put(b"content")
+    writing = store.local.index.writing
+    begun: list[bool] = []
+
+    def interrupted() -> AbstractContextManager[Connection]:
+        begun.append(True)
+        if len(begun) == 2:
+            other.put(b"content")
+        return writing()
+
+    monkeypatch.setattr(store.local.index, "writing", interrupted)
+    store.delete(digest, force=True)
+    assert len(begun) >= 2
+    assert other.get(digest) == b"content"
+
+
+def test_plan_takes_no_more_than_it_needs() -> None:
+    """The plan goes down the order, passes over what is spared, and stops when a tenth is free."""
+    digests = [digest_of(bytes([number])) for number in range(5)]
+    order = [(digest, 100, number < 2) for number, digest in enumerate(digests)]
+    plan = plan_evict(order, 500, 350, {digests[1]})
+    assert plan.objects == (digests[0], digests[2])
+    assert (plan.stored, plan.lost) == (200, (digests[2],))
+    assert plan_evict(order, 500, 500, ()).objects == ()
+    assert plan_evict(order, 500, 1, digests).objects == ()

@@ -1,0 +1,492 @@
+"""Push, pull and status: what moves, what it costs, and what happens when it is interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from casstore.backends.open import open_backend
+from casstore.catalog.journal import _line
+from casstore.catalog.records import Entry
+from casstore.catalog.tracking import absorb, remotes_holding
+from casstore.digest import digest_of
+from casstore.errors import BackendError, FormatError, NotFoundError
+from casstore.events import Advanced, Event, Finished, Started
+from casstore.repo import sync
+from casstore.repo.repository import Repository
+from casstore.store.codec import FRAME_SIZE
+from tests.conftest import Bucket
+from tests.doubles import Crash, CrashingBackend, FaultyBackend, RecordingBackend
+from tests.s3 import Server
+from tests.stores import MIB, answer, answers, damage, files, fill, key, noise, record_remote, use_backend
+from tests.unit.repo.conftest import Open
+
+ONE_LIST = {"LIST": 1}
+
+
+def expected(*numbers: int) -> dict[str, bytes | None]:
+    """Return what `answers` finds in a store with the answers to some numbers."""
+    return {key(number): answer(number) for number in numbers}
+
+
+# What moves
+
+
+def test_what_is_pushed_can_be_pulled(store: Repository, opened: Open, url: str) -> None:
+    """Entries, their refs, objects put by hand, replacements and tombstones reach another store."""
+    fill(store, range(4))
+    store.put_entry(key(9), b"with a ref", refs=[b"the request"])
+    store.put_entry(key(0), answer(0, 1), replace=True)
+    store.forget(key(1))
+    large = store.put(noise(FRAME_SIZE + 10))
+    report = store.push(url)
+    assert (report.entries, report.objects, report.left, report.failures) == (5, 6, 0, ())
+    other = opened("other")
+    report = other.pull(url)
+    assert (report.entries, report.objects, report.left, report.failures) == (5, 6, 0, ())
+    assert answers(other) == {**expected(2, 3), key(0): answer(0, 1), key(9): b"with a ref"}
+    assert list(other.entries()) == list(store.entries())
+    assert other.get(digest_of(b"the request")) == b"the request"
+    assert other.get(large) == noise(FRAME_SIZE + 10)
+    assert files(other.path, "manifest") == files(store.path, "manifest")
+    assert other.verify().failures == ()
+
+
+def test_costs_of_a_first_and_a_second_push(
+    store: Repository, opened: Open, bucket: Bucket, requests_log: Server
+) -> None:
+    """A push is one LIST, a PUT for each object and one for the segment; into a new store, the marker too."""
+    fill(store, range(3))
+    assert store.push(bucket.url).requests == requests_log.verbs() == {"LIST": 1, "GET": 1, "PUT": 5}
+    fill(store, range(3, 5))
+    requests_log.clear()
+    assert store.push(bucket.url).requests == requests_log.verbs() == {"LIST": 1, "PUT": 3}
+    requests_log.clear()
+    other = opened("other")
+    assert other.pull(bucket.url).requests == requests_log.verbs() == {"LIST": 1, "GET": 1 + 2 + 5}
+    requests_log.clear()
+    assert other.pull(bucket.url).requests == requests_log.verbs() == ONE_LIST
+
+
+@pytest.mark.parametrize("count", [10, 10_000])
+def test_nothing_to_do_is_one_list(
+    store: Repository, opened: Open, bucket: Bucket, requests_log: Server, count: int
+) -> None:
+    """With nothing new, push, pull and status cost one LIST each, however many entries there are."""
+    fill(store, range(10))
+    objects = [digest_of(answer(number)) for number in range(10)]
+    claims = (Entry(key(number), objects[number % 10], 0, 1) for number in range(10, count))
+    absorb(store.local.index, claims)
+    store.push(bucket.url)
+    other = opened("other")
+    other.pull(bucket.url)
+    assert other.sizes().entries == count
+    for repository in (store, other, opened("store"), opened("other")):
+        for operation in (repository.push, repository.pull):
+            requests_log.clear()
+            report = operation(bucket.url)
+            assert report.requests == requests_log.verbs() == ONE_LIST
+            assert (report.objects, report.entries, report.bytes) == (0, 0, 0)
+        requests_log.clear()
+        status = repository.status(bucket.url)
+        assert requests_log.verbs() == status.push.requests == status.pull.requests == ONE_LIST
+        assert status.push.is_empty
+        assert status.pull.is_empty
+
+
+def test_status_predicts_requests_and_bytes(
+    store: Repository, opened: Open, bucket: Bucket, requests_log: Server
+) -> None:
+    """What status says of a push and a pull is what they then send, large objects in parts included."""
+    fill(store, range(7))
+    store.put(noise(20 * MIB))  # three parts of 8 MiB at most
+    store.put(noise(9 * MIB))  # one PUT
+    store.put(bytes(64 * MIB))  # small when compressed
+    backend = open_backend(bucket.url)
+    for change in (None, 7, 8, None):
+        if change is not None:
+            store.put_entry(key(change), answer(change), refs=[answer(0), b"ref %d" % change])
+        plan = store.status(bucket.url).push
+        before = {info.name: info.size for info in backend.list("objects")}
+        requests_log.clear()
+        report = store.push(bucket.url)
+        assert requests_log.verbs() == plan.requests == report.requests
+        after = {info.name: info.size for info in backend.list("objects")}
+        assert sum(after.values()) - sum(before.values()) == plan.bytes == report.bytes
+        assert len(after) - len(before) == len(plan.objects) == report.objects
+        assert plan.entries == report.entries
+    other = opened("other")
+    expected_pull = other.status(bucket.url).pull
+    requests_log.clear()
+    report = other.pull(bucket.url)
+    assert requests_log.verbs() == expected_pull.requests == report.requests
+    assert (len(expected_pull.objects), expected_pull.bytes) == (report.objects, report.bytes)
+    assert report.bytes == sum(map(len, files(other.path, "objects").values()))
+
+
+def test_plans_of_an_empty_remote(store: Repository, bucket: Bucket, requests_log: Server) -> None:
+    """Against an empty bucket too, status predicts what an empty push, a pull and a push then send."""
+    plan = store.plan_push(bucket.url)
+    requests_log.clear()
+    assert store.push(bucket.url).requests == requests_log.verbs() == plan.requests
+    plan = store.plan_pull(bucket.url)
+    requests_log.clear()
+    assert store.pull(bucket.url).requests == requests_log.verbs() == plan.requests
+    fill(store, [1])
+    plan = store.plan_push(bucket.url)
+    requests_log.clear()
+    assert store.push(bucket.url).requests == requests_log.verbs() == plan.requests
+
+
+def test_events_add_up(store: Repository, opened: Open, folder_url: str) -> None:
+    """Progress events of push and pull add up to the plan they begin with."""
+    fill(store, range(30))
+    for repository, operation in ((store, "push"), (opened("other"), "pull")):
+        events: list[Event] = []
+        report = getattr(repository, operation)(folder_url, on_event=events.append, workers=3)
+        assert events[0] == Started(operation, report.objects, report.bytes)
+        advanced = [event for event in events if isinstance(event, Advanced)]
+        assert sum(event.objects for event in advanced) == report.objects == 30
+        assert sum(event.size for event in advanced) == report.bytes
+        assert events[-1] == Finished(operation)
+
+
+def test_manifest_only_pull_fetches_on_use(store: Repository, opened: Open, url: str) -> None:
+    """With the manifest alone entries are known and fetched when read; a full pull brings the rest."""
+    fill(store, range(6))
+    store.push(url)
+    other = opened("other")
+    report = other.pull(url, manifest_only=True)
+    assert (report.entries, report.objects) == (6, 0)
+    assert other.sizes().objects == 0
+    assert other.read_entry(key(2))[1] == answer(2)
+    assert other.sizes().objects == 1
+    assert other.pull(url).objects == 5
+    assert answers(other) == expected(*range(6))
+
+
+def test_capped_pull_brings_the_newest(
+    store: Repository, opened: Open, folder_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pull brings as many of the newest entries as the cap has room for; the rest is fetched when used."""
+    for number in range(10):
+        monkeypatch.setattr("casstore.repo.repository.now", lambda number=number: 1000 + number)
+        store.put_entry(key(number), noise(1000, number))
+    monkeypatch.undo()
+    store.push(folder_url)
+    other = opened("other", max_size=4500)
+    plan = other.plan_pull(folder_url)
+    report = other.pull(folder_url)
+    assert (report.objects, report.left, report.entries) == (4, 6, plan.entries)
+    assert (len(plan.objects), plan.left) == (4, 6)
+    here = [number for number in range(10) if other.has(digest_of(noise(1000, number)))]
+    assert here == [6, 7, 8, 9]
+    assert other.pull(folder_url).requests == ONE_LIST
+    other._max_size = 100_000
+    assert answers(other) == {key(number): noise(1000, number) for number in range(10)}
+
+
+# Conflicts
+
+
+def test_first_answer_of_the_team_stands(store: Repository, opened: Open, url: str) -> None:
+    """Of two answers to one key the earlier stands in both stores; a refresh and a tombstone win over it."""
+    other = opened("other")
+    store.put_entry(key(1), b"first")
+    other.put_entry(key(1), b"second")
+    other.push(url)
+    store.push(url)
+    other.pull(url)
+    assert store.read_entry(key(1))[1] == other.read_entry(key(1))[1] == b"first"
+    other.put_entry(key(1), b"refreshed", replace=True)
+    other.push(url)
+    store.push(url)
+    assert store.read_entry(key(1))[1] == b"refreshed"
+    store.forget(key(1))
+    store.push(url)
+    other.pull(url)
+    with pytest.raises(NotFoundError):
+        other.read_entry(key(1))
+    assert other.status(url).push.is_empty
+
+
+def test_two_remotes(store: Repository, opened: Open, tmp_path: Path) -> None:
+    """What came from one remote is pushed to another, with each remote's own account."""
+    one, two = ((tmp_path / name).as_uri() for name in ("one", "two"))
+    fill(store, [1])
+    store.push(one)
+    middle = opened("middle")
+    middle.pull(one)
+    fill(middle, [2])
+    assert middle.push(two).entries == 2
+    assert middle.push(one).entries == 1
+    last = opened("last")
+    last.pull(two)
+    assert answers(last) == expected(1, 2)
+    assert store.pull(two).objects == 1
+    assert store.status(one).push.is_empty
+
+
+# What may be wrong with a remote
+
+
+def test_emptied_remote_is_filled_again(
+    store: Repository, opened: Open, folder_url: str, tmp_path: Path
+) -> None:
+    """A bucket that was emptied or replaced behind our back has everything again after the next push."""
+    fill(store, range(3))
+    digest = store.put(b"by hand")
+    store.push(folder_url)
+    (tmp_path / "remote").rename(tmp_path / "emptied")
+    assert store.push(folder_url).entries == 3
+    assert files(tmp_path / "remote", "objects") == files(tmp_path / "emptied", "objects")
+    (tmp_path / "remote").rename(tmp_path / "replaced")
+    other = opened("other")
+    fill(other, range(2, 5))
+    other.push(folder_url)
+    store.push(folder_url)
+    other.pull(folder_url)
+    assert answers(store).keys() == expected(*range(5)).keys()
+    assert answers(other) == expected(*range(5))
+    assert other.get(digest) == b"by hand"
+
+
+@pytest.mark.parametrize("harm", ["remove", "flip", "cut"])
+def test_object_that_the_remote_lost(
+    store: Repository, opened: Open, folder_url: str, tmp_path: Path, harm: str
+) -> None:
+    """A missing or bad object is reported by a pull and no longer believed in; who then has it sends it."""
+    fill(store, range(3))
+    store.push(folder_url)
+    path = tmp_path / "remote" / store.local.objects.name(digest_of(answer(1)))
+    if harm == "remove":
+        path.unlink()
+    elif harm == "flip":
+        damage(path)
+    else:
+        path.write_bytes(path.read_bytes()[:-5])
+    other = opened("other")
+    report = other.pull(folder_url)
+    assert [failure.name for failure in report.failures] == [digest_of(answer(1))]
+    assert report.objects == 2
+    assert remotes_holding(other.local.index, digest_of(answer(1))) == []
+    assert answers(other) == {**expected(0, 2), key(1): None}
+    other.put_entry(key(5), answer(1))  # the same content by another way
+    assert other.push(folder_url).objects == 1
+    third = opened("third")
+    assert third.pull(folder_url).failures == ()
+    assert answers(third) == {**expected(0, 1, 2), key(5): answer(1)}
+
+
+def test_bad_local_object_is_not_pushed(store: Repository, opened: Open, folder_url: str) -> None:
+    """An object that went bad here does not spread: it is reported, and its entry is not pushed."""
+    fill(store, range(3))
+    bad = digest_of(answer(1))
+    damage(store.path / store.local.objects.name(bad))
+    (store.path / store.local.objects.name(digest_of(answer(2)))).unlink()
+    report = store.push(folder_url)
+    assert {failure.name for failure in report.failures} == {bad, digest_of(answer(2))}
+    assert report.entries == 1
+    other = opened("other")
+    other.pull(folder_url)
+    assert answers(other) == expected(0)
+    fill(store, [1])
+    assert store.push(folder_url).failures == ()
+    other.pull(folder_url)
+    assert answers(other) == expected(0, 1)
+
+
+def test_manifest_without_a_marker_is_refused(
+    store: Repository, opened: Open, folder_url: str, tmp_path: Path
+) -> None:
+    """A remote whose marker was removed is not guessed at."""
+    fill(store, [1])
+    store.push(folder_url)
+    (tmp_path / "remote" / "casstore.json").unlink()
+    other = opened("other")
+    for operation in (other.pull, other.push, other.status):
+        with pytest.raises(FormatError, match=r"no casstore\.json"):
+            operation(folder_url)
+    assert other.sizes().entries == 0
+
+
+@pytest.mark.parametrize(
+    "change", [('"version":1', '"version":2'), ('"features":[]', '"features":["packs"]')]
+)
+def test_remote_of_a_later_version_is_refused(
+    store: Repository, opened: Open, folder_url: str, tmp_path: Path, change: tuple[str, str]
+) -> None:
+    """A remote that needs a later casstore changes nothing here and is not written to."""
+    fill(store, [1])
+    store.push(folder_url)
+    marker = tmp_path / "remote" / "casstore.json"
+    marker.write_text(marker.read_text().replace(*change))
+    before = files(tmp_path / "remote", ".")
+    other = opened("other")
+    fill(other, [2])
+    for operation in (other.pull, other.push, other.status):
+        with pytest.raises(FormatError, match="upgrade casstore"):
+            operation(folder_url)
+    assert answers(other) == expected(2)
+    assert files(other.path, "manifest") == {}
+    assert files(tmp_path / "remote", ".") == before
+
+
+def test_remote_with_other_shards(store: Repository, opened: Open, folder_url: str, tmp_path: Path) -> None:
+    """A remote is read and written with the folder widths that its own marker gives."""
+    (tmp_path / "remote").mkdir()
+    marker = '{"features":[],"format":"casstore","hash":"sha256","shards":[2,2],"version":1}\n'
+    (tmp_path / "remote" / "casstore.json").write_text(marker)
+    fill(store, range(3))
+    store.push(folder_url)
+    assert all(len(name.split("/")[1]) == 2 for name in files(tmp_path / "remote", "objects"))
+    other = opened("other")
+    other.pull(folder_url)
+    assert answers(other) == expected(*range(3))
+
+
+def test_foreign_files_are_passed_over(store: Repository, folder_url: str, tmp_path: Path) -> None:
+    """Files in a remote that are not ours are neither read nor counted."""
+    fill(store, [1])
+    store.push(folder_url)
+    for name in ("manifest/README", "manifest/" + "A" * 64 + ".zst", "manifest/deep/x.zst", "other"):
+        path = tmp_path / "remote" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"foreign")
+    assert store.pull(folder_url).requests == ONE_LIST
+
+
+def test_unreachable_remote_is_an_error(store: Repository, folder_url: str) -> None:
+    """When the remote fails, so do push, pull and status, and a later push completes."""
+    fill(store, range(3))
+    remote = store.remote(folder_url)
+    faulty = FaultyBackend(remote.backend)
+    remote.backend = faulty
+    for operation in ("list", "write", "upload"):
+        faulty.fail(operation, times=100)
+        with pytest.raises(BackendError):
+            store.push(folder_url)
+        faulty.heal()
+    assert store.push(folder_url).entries == 3
+    assert store.push(folder_url).requests == ONE_LIST
+
+
+# Interruptions
+
+
+def crashed_push(store: Repository, url: str, after: int, side: str) -> CrashingBackend:
+    """Push until the process dies at a write, here or there."""
+    if side == "local":
+        crashing = CrashingBackend(store.local.backend, after, torn=store.path)
+        use_backend(store, crashing)
+    else:
+        remote = store.remote(url)
+        crashing = CrashingBackend(remote.backend, after, torn=Path(url.removeprefix("file://")))
+        remote.backend = crashing
+    with contextlib.suppress(Crash):
+        store.push(url, workers=1)
+    return crashing
+
+
+@pytest.mark.parametrize("side", ["local", "remote"])
+def test_push_interrupted_anywhere_completes(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """Whichever write of a push is its last, a rerun completes it, and moves little again."""
+    monkeypatch.setattr(sync, "_BATCH", 1)
+    for after in range(30):
+        url = (tmp_path / f"remote-{after}").as_uri()
+        store = opened(f"store-{after}")
+        fill(store, range(6))
+        store.put(b"by hand")
+        crashing = crashed_push(store, url, after, side)
+        again = opened(f"store-{after}")
+        backend = record_remote(again, url)
+        assert again.push(url).failures == ()
+        again_sent = len([name for name in backend.names("write") if name.startswith("objects")])
+        sent = crashing.done["write"] - 1 if side == "remote" else 0  # one of them is the marker
+        assert again_sent <= 7 - sent + 4
+        assert again.push(url).requests == ONE_LIST
+        other = opened(f"other-{after}")
+        assert other.pull(url).failures == ()
+        assert answers(other) == expected(*range(6))
+        assert other.get(digest_of(b"by hand")) == b"by hand"
+        assert again.verify().failures == ()
+        if not crashing.crashed:
+            break
+    assert not crashing.crashed
+    assert after == (1 if side == "local" else 9)
+
+
+def test_pull_interrupted_anywhere_completes(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever write of a pull is its last, nothing torn is visible, and a rerun completes it."""
+    monkeypatch.setattr(sync, "_BATCH", 1)
+    url = (tmp_path / "remote").as_uri()
+    source = opened("source")
+    fill(source, range(6))
+    source.put(noise(FRAME_SIZE + 1))
+    source.push(url)
+    for after in range(30):
+        store = opened(f"store-{after}")
+        crashing = CrashingBackend(store.local.backend, after, torn=store.path)
+        use_backend(store, crashing)
+        with contextlib.suppress(Crash):
+            store.pull(url, workers=1)
+        again = opened(f"store-{after}")
+        assert again.verify().failures == ()
+        found = {each: content for each, content in answers(again).items() if content is not None}
+        assert found.items() <= expected(*range(6)).items()
+        backend = record_remote(again, url)
+        assert again.pull(url).failures == ()
+        assert len(backend.names("read_range")) <= 6 - (crashing.done["write"] - len(found)) + 4
+        assert answers(again) == expected(*range(6))
+        assert again.get(digest_of(noise(FRAME_SIZE + 1))) == noise(FRAME_SIZE + 1)
+        assert again.pull(url).requests == ONE_LIST
+        assert again.verify().failures == ()
+        if not crashing.crashed:
+            break
+    assert not crashing.crashed
+    assert after == 8
+
+
+def test_interrupted_batch_is_noted(store: Repository, folder_url: str) -> None:
+    """What was sent before the remote failed is not sent again."""
+    fill(store, range(100))
+    remote = store.remote(folder_url)
+    faulty = FaultyBackend(remote.backend)
+    recording = RecordingBackend(faulty)
+    remote.backend = recording
+    faulty.fail("write", nth=60, times=1000)
+    with pytest.raises(BackendError):
+        store.push(folder_url, workers=2)
+    faulty.heal()
+    first = set(recording.names("write"))
+    recording.calls.clear()
+    assert store.push(folder_url, workers=2).entries == 100
+    again = first & set(recording.names("write"))
+    assert len(first) >= 60
+    assert len(again) <= 2 * 4 + 2  # the jobs under way, and the ones that failed
+
+
+# Journals of others
+
+
+def test_push_takes_in_the_journal_of_a_dead_process(
+    store: Repository, opened: Open, folder_url: str
+) -> None:
+    """A record that reached the journal and not the index is pushed by whoever pushes next."""
+    fill(store, [1])
+    claim = store.entry(key(1))
+    journal = store.path / "journal" / "1-dead.log"
+    lost = Entry(key(2), claim.object, 0, 5)
+    journal.write_bytes(_line(lost) + b"torn")
+    assert store.push(folder_url).entries == 2
+    assert store.entry(key(2)) == lost
+    assert list((store.path / "journal").iterdir()) == []
+    other = opened("other")
+    other.pull(folder_url)
+    assert answers(other) == {**expected(1), key(2): answer(1)}
