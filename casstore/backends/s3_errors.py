@@ -9,7 +9,7 @@ from aiohttp import ClientError as ConnectionLostError
 from botocore import exceptions as aws
 
 from casstore.backends.mapping import failed, from_driver_error, from_status, missing, taken
-from casstore.errors import CasstoreError, ConfigError
+from casstore.errors import CasstoreError, ConfigError, IntegrityError
 
 _NO_CREDENTIALS = (
     "no AWS credentials: set them up the ordinary way (`aws configure`, `aws sso login`, AWS_PROFILE, or the"
@@ -102,7 +102,7 @@ def _from_answer(error: aws.ClientError, action: str, name: str, url: str) -> Ca
     if code == "PreconditionFailed":
         return taken(name, url)
     if code == "InvalidRange":
-        return failed(action, name, url, "it ends before the bytes asked for")
+        return IntegrityError(f"{name} in {url} ends before the bytes asked for")
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     reason = f"S3 says {code or status}: {details.get('Message', '')}"
     return from_status(status, action, name, url, reason)

@@ -84,7 +84,8 @@ class Remote:
         """Take over what is new in the remote's manifest: one LIST, and one GET a new segment."""
         known = self.tracking.segments()  # before the LIST: what is published meanwhile has not vanished
         listed = dict(self._listed())
-        if known - listed.keys():  # the remote was emptied or replaced: nothing believed of it holds
+        if known - listed.keys() or (not listed and self._has_lost_marker()):
+            # The remote was emptied or replaced: nothing believed of it holds.
             self.tracking.reset()
             self._marker, known = None, set()
         contact = self._contact(len(listed))  # a store that must not be read is refused before it is
@@ -114,6 +115,16 @@ class Remote:
         """Upload a segment that stands in the local manifest."""
         name = segment_name(segment)
         self.backend.upload(self._local.path(name), name)
+
+    def _has_lost_marker(self) -> bool:
+        """Look again at a remote without segments, where a first push may have been interrupted."""
+        if self._marker is None:
+            return False
+        try:
+            read_marker(self.backend)
+        except NotFoundError:
+            return True
+        return False
 
     def _contact(self, segments: int) -> Contact:
         if self._marker is not None:

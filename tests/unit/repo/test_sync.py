@@ -14,6 +14,7 @@ from casstore.catalog.tracking import absorb, remotes_holding
 from casstore.digest import digest_of
 from casstore.errors import BackendError, FormatError, NotFoundError
 from casstore.events import Advanced, Event, Finished, Started
+from casstore.repo import remote as remote_module
 from casstore.repo import sync
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE
@@ -251,6 +252,25 @@ def test_emptied_remote_is_filled_again(
     assert answers(store).keys() == expected(*range(5)).keys()
     assert answers(other) == expected(*range(5))
     assert other.get(digest) == b"by hand"
+
+
+def test_remote_emptied_after_an_interrupted_first_push(
+    store: Repository, folder_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploads that no segment named yet are not believed in once the remote is gone."""
+    fill(store, range(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(remote_module.Remote, "publish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.push(folder_url)
+    (tmp_path / "remote").rename(tmp_path / "emptied")
+    assert store.push(folder_url).objects == 3
+    assert files(tmp_path / "remote", "objects") == files(tmp_path / "emptied", "objects")
+
+
+def interrupt(*_: object) -> None:
+    """End as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("harm", ["remove", "flip", "cut"])
