@@ -51,6 +51,9 @@ class Prepared(OpenAIClient):
 
     response: Response
 
+    def connect(self) -> None:
+        """Need no SDK."""
+
     def converse(self, *_: Any, **__: Any) -> Response:
         """Return the prepared answer."""
         return self.response
