@@ -29,7 +29,7 @@ class NotFoundError(CasstoreError, KeyError):
 
 
 class OfflineMissError(CasstoreError, KeyError):
-    """The cache is offline and does not hold the answer."""
+    """Calls are forbidden, and the answer is not stored."""
 
 
 class IntegrityError(CasstoreError):

@@ -28,6 +28,9 @@ Connection = sqlite3.Connection
 BUSY_TIMEOUT = 30.0
 """Seconds a writer waits for another before it gives up."""
 
+_ROOM = 128 * 1024
+"""Free bytes below which a disk counts as full: SQLite's shared memory alone takes 32 KiB."""
+
 _PRAGMAS = {
     "cache_size": -8192,  # KiB: the inner pages of a million entries
     "wal_autocheckpoint": 4000,  # pages of 4 KiB: a checkpoint waits for the disk; random keys bring it soon
@@ -114,6 +117,16 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection of its own for a long read, while others go on using the index."""
+        with self._mapped:
+            connection = _connect(self._path, durable=self._durable, create=False)
+            try:
+                yield connection
+            finally:
+                connection.close()
 
     @property
     def alone(self) -> AbstractContextManager[object]:
@@ -321,6 +334,11 @@ class _Mapped:
             raise translated from error
 
 
+def _is_full(path: Path) -> bool:
+    status = os.statvfs(path.parent)
+    return status.f_bavail * status.f_frsize < _ROOM
+
+
 def _translated(error: sqlite3.Error, path: Path) -> CasstoreError:
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(_DAMAGED) or (name == "SQLITE_CANTOPEN" and not path.exists()):
@@ -328,6 +346,10 @@ def _translated(error: sqlite3.Error, path: Path) -> CasstoreError:
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         held = f"{path} was locked for {BUSY_TIMEOUT:.0f} s by another process"
         return BackendError(f"{held}; try again when it is done", transient=True)
-    if name == "SQLITE_FULL":
-        return BackendError(f"cannot write {path}: the disk is full; free some space")
+    if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and _is_full(path)):
+        return BackendError(
+            f"cannot use {path}: the disk is full; free some space, by other means than casstore"
+        )
+    if name.startswith("SQLITE_READONLY"):
+        return BackendError(f"cannot write {path}: it may only be read; make the store's folder writable")
     return BackendError(f"cannot use {path}: {error}")

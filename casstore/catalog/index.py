@@ -188,7 +188,7 @@ class Index(Database):
     def eviction_order(self) -> Iterator[tuple[Digest, int, bool]]:
         """Yield what may be evicted, the first to go first: digest, stored bytes, held by a remote."""
         self.flush()
-        with self.reading() as connection:
+        with self.aside() as connection:
             for digest, stored, _, held in connection.execute(statements.EVICTABLE):
                 yield Digest(digest.hex()), stored, bool(held)
 

@@ -1,6 +1,6 @@
 """The SQL of the index: its schema and its longer statements.  Floor: catalog.
 
-Digests and keys are 32-byte blobs. In `entries`, a tombstone is a row without an object. `pending` is what a
+Digests and keys are 32 bytes, not hex. In `entries`, a tombstone has no object. `pending` is what a
 remote lacks, `wanted` what a pull from it should bring; kind 0 is an entry, by key, kind 1 an object put by
 hand, by digest. `remote_objects` is what a remote is believed to hold.
 """
@@ -110,9 +110,11 @@ WHERE i.object IS NOT NULL AND {_INCOMING_RANK} = {_STANDING_RANK}
 
 PUT_REMOTE_OBJECT = "INSERT OR REPLACE INTO remote_objects VALUES (?, ?, ?, ?, ?)"
 
+# CROSS JOIN keeps SQLite to this order: few remotes, and one look-up in each. The other way round, it would
+# read all of remote_objects for every object.
 EVICTABLE = """
 SELECT o.digest, o.stored, o.used, EXISTS (
-    SELECT 1 FROM remotes r JOIN remote_objects h ON h.remote = r.id AND h.object = o.digest) AS held
+    SELECT 1 FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = o.digest) AS held
 FROM objects o WHERE NOT o.kept ORDER BY held DESC, o.used
 """
 
@@ -136,7 +138,7 @@ SELECT :remote, 0, key FROM entries UNION ALL SELECT :remote, 1, digest FROM obj
 
 SIDES = """
 SELECT a.digest, o.size, o.stored, o.frames, h.size, h.stored, h.frames,
-    EXISTS (SELECT 1 FROM remotes r JOIN remote_objects e ON e.remote = r.id AND e.object = a.digest)
+    EXISTS (SELECT 1 FROM remotes r CROSS JOIN remote_objects e ON e.remote = r.id AND e.object = a.digest)
 FROM asked a LEFT JOIN objects o ON o.digest = a.digest
 LEFT JOIN remote_objects h ON h.remote = ? AND h.object = a.digest
 """

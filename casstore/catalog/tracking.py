@@ -21,6 +21,9 @@ from casstore.store.sealed import Stored
 
 _NO_REMOTE = 0
 
+ENTRY, KEPT = 0, 1
+"""Kinds of what is pending or wanted, as the index writes them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -198,8 +201,8 @@ class Tracking:
             kept = connection.execute(
                 "SELECT id FROM wanted WHERE remote = ? AND kind = 1 ORDER BY id", (self.id,)
             ).fetchall()
-        return [Wanted(0, key.hex(), _objects_of(content, refs)) for key, content, refs in entries] + [
-            Wanted(1, digest.hex(), (Digest(digest.hex()),)) for (digest,) in kept
+        return [Wanted(ENTRY, key.hex(), _objects_of(content, refs)) for key, content, refs in entries] + [
+            Wanted(KEPT, digest.hex(), (Digest(digest.hex()),)) for (digest,) in kept
         ]
 
     def brought(self, wanted: Iterable[Wanted]) -> None:
@@ -256,7 +259,7 @@ def remotes_holding(index: Index, digest: Digest) -> list[tuple[str, Stored]]:
     with index.reading() as connection:
         rows = connection.execute(
             "SELECT r.url, h.object, h.size, h.stored, h.frames FROM remotes r"
-            " JOIN remote_objects h ON h.remote = r.id AND h.object = ? ORDER BY r.id",
+            " CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = ? ORDER BY r.id",
             (bytes.fromhex(digest),),
         ).fetchall()
     return [(url, stored_from(*row)) for url, *row in rows]

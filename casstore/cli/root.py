@@ -70,7 +70,8 @@ class Root(Group):
         extra["standalone_mode"] = False
         try:
             code = super().main(*args, **extra)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed by the shell: casstore ls >&-
+                sys.stdout.flush()
         except (_UnreadError, BrokenPipeError):
             code = _close_output()
         except click.UsageError as error:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from casstore.catalog.records import Entry
 from casstore.digest import Key, digest_of
+from casstore.errors import NotFoundError
 from casstore.inference.guard import Guard
 from casstore.inference.ledger import Counted
 from casstore.inference.memory import Held, Memory
@@ -105,6 +106,7 @@ class Tiers:
         self._memory: Memory[Kept] = Memory(memory)
         self._keep_requests = keep_requests
         self._on_stored = on_stored
+        self._unread: set[Key] = set()
 
     def held(self, call: Call) -> Kept | None:
         """Return the answer to `call` if memory holds one young enough."""
@@ -152,7 +154,13 @@ class Tiers:
             self._guard.attempt("count", self._store.tally, provider, model, counts)
 
     def _read(self, store: EntryStore, key: Key, decode: Callable[[Entry, bytes], Kept]) -> Held[Kept]:
-        entry, content = store.read_entry(key)
+        try:
+            entry, content = store.read_entry(key)
+        except NotFoundError:
+            raise
+        except Exception:
+            self._unread.add(key)
+            raise
         return Held(decode(entry, content), entry.created, len(content))
 
     def _write(
@@ -160,8 +168,11 @@ class Tiers:
     ) -> Entry | None:
         if call.key is None:
             return None
-        # An age limit that found nothing young enough asks for a new answer as much as a refresh does.
-        replace = call.settings.mode is Mode.REFRESH or call.settings.max_age is not None
+        # An age limit that found nothing young enough asks for a new answer as much as a refresh does. So does
+        # an answer that cannot be read, as when a remote is out of reach: else each call would be paid.
+        unread = call.key in self._unread
+        self._unread.discard(call.key)
+        replace = call.settings.mode is Mode.REFRESH or call.settings.max_age is not None or unread
         refs = (call.canonical,) if self._keep_requests else ()
         entry = store.put_entry(call.key, content, labels=labels, refs=refs, replace=replace)
         self._on_stored()

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from casstore.catalog.records import Claim, Entry
-from casstore.catalog.tracking import Sides, Wanted
+from casstore.catalog.tracking import ENTRY, Sides, Wanted
 from casstore.digest import Digest, Key
 from casstore.store.sealed import Stored
 
@@ -95,7 +95,7 @@ class PullPlan(Plan):
     """A pull.
 
     Attributes:
-        wanted: What it brings or gives up.
+        wanted: What it brings, what is here already and what is not to be had: no longer wanted afterwards.
         known: The objects to fetch as the remote holds them, in the order of `objects`.
     """
 
@@ -164,7 +164,13 @@ def plan_push(
 
 
 def plan_pull(
-    contact: Contact, wanted: Sequence[Wanted], sides: Mapping[Digest, Sides], room: int, entries: int
+    contact: Contact,
+    wanted: Sequence[Wanted],
+    sides: Mapping[Digest, Sides],
+    *,
+    room: int,
+    new: int,
+    due: int = 0,
 ) -> PullPlan:
     """Return what a pull would do.
 
@@ -173,7 +179,8 @@ def plan_pull(
         wanted: What it should bring, the most welcome first.
         sides: For every object of those, how it is stored here and there.
         room: Stored bytes that fit under the size cap; what does not fit stays behind.
-        entries: How many entries the pull made known.
+        new: How many entries became known just now.
+        due: How many were known before whose objects are among those wanted.
     """
     fetched: dict[Digest, Stored] = {}
     over: set[Digest] = set()
@@ -187,16 +194,18 @@ def plan_pull(
         else:
             over.add(digest)
     known = tuple(fetched.values())
+    settled = tuple(item for item in wanted if not over.intersection(item.objects))
+    behind = sum(item.kind == ENTRY for item in wanted) - sum(item.kind == ENTRY for item in settled)
     requests = _contact_requests(contact)
     requests["GET"] += len(known)
     return PullPlan(
         "pull",
         contact.remote,
         tuple(map(_move, known)),
-        entries,
+        max(new, new + due - behind),
         _without_zeros(requests),
         len(over),
-        wanted=tuple(wanted),
+        wanted=settled,
         known=known,
     )
 

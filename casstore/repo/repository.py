@@ -487,7 +487,7 @@ class Repository:
     def _fetch(self, digest: Digest) -> Stored:
         """Bring one object from a remote that is believed to hold it."""
         failed: BackendError | None = None
-        for identity, known in remotes_holding(self.local.index, digest):
+        for identity, known in self._holding(digest):
             try:
                 return self._fetch_from(identity, known)
             except NotFoundError:
@@ -519,7 +519,18 @@ class Repository:
 
     def _is_reachable(self, digest: Digest) -> bool:
         """Return whether an object is believed to be here or in a remote."""
-        return self.has(digest) or bool(remotes_holding(self.local.index, digest))
+        return self.has(digest) or bool(self._holding(digest))
+
+    def _holding(self, digest: Digest) -> list[tuple[str, Stored]]:
+        """Return the remotes believed to hold an object that can be asked for it, and how each holds it.
+
+        One that was removed from the configuration cannot be, if its URL needed more to be understood.
+        """
+        known = {remote.identity for remote in self.config.remotes.values()} | self._remotes.keys()
+        found = remotes_holding(self.local.index, digest)
+        return [
+            (identity, stored) for identity, stored in found if identity in known or " at " not in identity
+        ]
 
     def _tidy(self) -> None:
         """After a write: begin an eviction, off the caller's path, if the store has outgrown its cap."""

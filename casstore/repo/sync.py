@@ -169,8 +169,8 @@ def _plan_pull(
     wanted = [] if manifest_only else remote.tracking.wanted()
     sides = remote.tracking.sides(digest for item in wanted for digest in item.objects)
     room = repository.max_size - repository.local.index.evictable()
-    entries = refreshed.entries if manifest_only else refreshed.entries + refreshed.due
-    plan = plan_pull(refreshed.contact, wanted, sides, room, entries)
+    due = 0 if manifest_only else refreshed.due
+    plan = plan_pull(refreshed.contact, wanted, sides, room=room, new=refreshed.entries, due=due)
     return replace(plan, failures=refreshed.failures)
 
 
@@ -234,7 +234,7 @@ def _send(local: Local, target: ObjectStore, known: Stored) -> Stored:
     name = local.objects.name(known.digest)
     try:
         if known.size <= FRAME_SIZE:
-            sealed = local.backend.read(name)
+            sealed = local.path(name).read_bytes()
             decode(sealed, known)
             target.backend.write(target.name(known.digest), sealed)
         else:
@@ -247,6 +247,8 @@ def _send(local: Local, target: ObjectStore, known: Stored) -> Stored:
     except (NotFoundError, IntegrityError):
         local.doubt(known.digest)
         raise
+    except OSError as error:  # only the local file: what the remote raises is an error of ours
+        raise IntegrityError(f"object {known.digest} cannot be read here: {error.strerror}") from error
     return known
 
 

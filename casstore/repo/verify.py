@@ -69,7 +69,7 @@ def _failures(local: Local, info: Info, check: Callable[[Local, Info], None]) ->
         check(local, info)
     except NotFoundError:  # removed since it was listed
         return []
-    except CasstoreError as error:
+    except (CasstoreError, OSError) as error:
         return [Failure(info.name, str(error))]
     return []
 

@@ -253,3 +253,21 @@ def test_a_store_that_fails_at_once_is_asked_each_time() -> None:
         guard.attempt("read", fail, SLOW)
         assert guard.attempt("read", lambda: "fine") == "fine"
     assert len(tried) == 20
+
+
+def test_an_answer_out_of_reach_is_paid_for_once(folder: Path) -> None:
+    """A team's answer that cannot be fetched is asked again, and the new answer is kept."""
+    team = folder / "team"
+    with Repository.open(folder / "one") as one, Cache(one) as cache:
+        cache.wrap(FakeClient()).converse(HELLO)
+        one.push(str(team))
+    with Repository.open(folder / "two") as two:
+        two.pull(str(team), manifest_only=True)
+    shutil.rmtree(team / "objects")
+    (team / "objects").symlink_to(team / "objects")  # reading fails, and not as for what is missing
+    client = FakeClient()
+    for _ in range(2):
+        with Cache(folder / "two", memory=0) as cache:
+            answers = [cache.wrap(client).converse(HELLO) for _ in range(2)]
+    assert [answer.hit for answer in answers] == [True, True]
+    assert len(client.calls) == 1

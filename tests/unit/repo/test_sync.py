@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from casstore.backends.open import open_backend
+from casstore.catalog import statements
 from casstore.catalog.journal import _line
 from casstore.catalog.records import Entry
 from casstore.catalog.tracking import absorb, remotes_holding
@@ -180,7 +181,8 @@ def test_capped_pull_brings_the_newest(
     other = opened("other", max_size=4500)
     plan = other.plan_pull(folder_url)
     report = other.pull(folder_url)
-    assert (report.objects, report.left, report.entries) == (4, 6, plan.entries)
+    assert (plan.entries, report.entries) == (10, 4)  # became known; were brought
+    assert (report.objects, report.left) == (4, 6)
     assert (len(plan.objects), plan.left) == (4, 6)
     here = [number for number in range(10) if other.has(digest_of(noise(1000, number)))]
     assert here == [6, 7, 8, 9]
@@ -510,3 +512,42 @@ def test_push_takes_in_the_journal_of_a_dead_process(
     other = opened("other")
     other.pull(folder_url)
     assert answers(other) == {**expected(1), key(2): answer(1)}
+
+
+def test_pull_with_a_larger_cap_brings_the_rest(store: Repository, opened: Open, folder_url: str) -> None:
+    """What did not fit stays wanted, and the next pull with room for it brings it."""
+    fill(store, range(20))
+    store.push(folder_url)
+    small = opened("other", max_size=500)
+    first = small.pull(folder_url)
+    assert first.left > 0
+    assert (first.entries, first.objects + first.left) == (20, 20)
+    assert small.pull(folder_url).entries == 0
+    small.close()
+    second = opened("other").pull(folder_url)
+    assert (second.objects, second.entries, second.left) == (first.left, first.left, 0)
+
+
+def test_no_look_up_reads_all_that_a_remote_holds(store: Repository, folder_url: str) -> None:
+    """The time for an object does not grow with the store: SQLite scans no table of objects for it."""
+    store.push(folder_url)
+    with store.local.index.staging() as connection:
+        connection.execute("CREATE TEMP TABLE IF NOT EXISTS asked(digest BLOB PRIMARY KEY) WITHOUT ROWID")
+        for statement, values in ((statements.SIDES, (1,)), (statements.EVICTABLE, ())):
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+            steps = [row[3] for row in plan]
+            assert not [step for step in steps if step.startswith(("SCAN h", "SCAN e"))], steps
+
+
+def test_remote_that_was_removed_is_not_asked(store: Repository, opened: Open, folder_url: str) -> None:
+    """Where its URL alone does not lead to it, its answers are misses, and new ones take their place."""
+    fill(store, range(1))
+    store.push(folder_url)
+    other = opened("other")
+    other.pull(folder_url, manifest_only=True)
+    with other.local.index.writing() as connection:
+        connection.execute("UPDATE remotes SET url = url || ' at http://localhost:1'")
+    with pytest.raises(NotFoundError):
+        other.read_entry(key(0))
+    assert other.put_entry(key(0), b"new").generation == 1
+    assert other.read_entry(key(0))[1] == b"new"
