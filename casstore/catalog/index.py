@@ -51,7 +51,7 @@ class ObjectInfo:
         size: Bytes of content.
         stored: Bytes of its file.
         used: When it was last used, in milliseconds since the Unix epoch.
-        kept: It was put by hand, and is not evicted while it is only here.
+        kept: It was put by hand, and is never evicted.
     """
 
     digest: Digest

@@ -139,7 +139,7 @@ class Repository:
     # Objects
 
     def put(self, source: bytes | Path | BinaryIO) -> Digest:
-        """Store content by hand, and return its digest; it is never evicted while it is only here.
+        """Store content by hand, and return its digest; it is never evicted.
 
         An object that is here already is verified and not written again.
 

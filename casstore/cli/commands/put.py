@@ -33,8 +33,8 @@ def put(ctx: click.Context, app: Application, files: tuple[str, ...]) -> None:
     """Store files, and print their digests.
 
     Prints DIGEST  PATH for each, as sha256sum does. FILE may be - for standard input. Objects put by hand
-    are never evicted while they are only here. The digest is the SHA-256 of the content, so the same
-    content is stored once.
+    are never evicted, and do not count towards the size cap; casstore delete removes them. The digest is
+    the SHA-256 of the content, so the same content is stored once.
     """
     failed = False
     with app.repository(create=True) as repo:
@@ -53,7 +53,7 @@ def _put(repo: Repository, file: str) -> Digest:
     if file == "-":
         return repo.put(sys.stdin.buffer)
     path = Path(file)
-    if path.is_dir():
+    if file and path.is_dir():
         raise IsADirectoryError(EISDIR, f"is a folder; name files: {file.rstrip('/')}/*")
-    with path.open("rb") as stream:
+    with open(file, "rb") as stream:  # noqa: PTH123 - Path("") would be the current folder
         return repo.put(stream)
