@@ -168,7 +168,7 @@ class Tiers:
     ) -> Entry | None:
         if call.key is None:
             return None
-        # An age limit that found nothing young enough asks for a new answer as much as a refresh does. So does
+        # An age limit that found nothing young enough asks for a new answer, as a refresh does. So does
         # an answer that cannot be read, as when a remote is out of reach: else each call would be paid.
         unread = call.key in self._unread
         self._unread.discard(call.key)
