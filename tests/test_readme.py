@@ -138,7 +138,8 @@ def test_the_two_commands_are_scripts_and_ci_runs_the_tests_by_the_same() -> Non
     for command in commands:
         assert os.access(_ROOT / command, os.X_OK)
         subprocess.run(["bash", "-n", _ROOT / command], check=True)
-    assert "scripts/test" in (_ROOT / ".ci" / "run").read_text("utf-8").splitlines()
+    ran = (_ROOT / ".ci" / "run").read_text("utf-8").splitlines()
+    assert any("scripts/test" in line.split() for line in ran if not line.startswith("#"))
 
 
 def test_what_is_to_be_installed_exists() -> None:
