@@ -1,13 +1,15 @@
 """The fast lane: bytes by name in a local folder through plain system calls.  Floor: backends.
 
 A read is open, fstat and one read of the known size; a write is one temporary file and one rename. Folders
-are made when they turn out to be missing, never looked for. It imports nothing heavy and no fsspec.
+are made when they turn out to be missing, never looked for. Files that are read in parts stay open, since
+what reads one part of a pack soon reads another. It imports nothing heavy and no fsspec.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from casstore.backends import atomic
@@ -17,6 +19,9 @@ from casstore.backends.mapping import from_os_error, short_range
 from casstore.backends.names import check_folder, check_name, check_range, check_target, is_listed
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
+
+HELD_OPEN = 128
+"""Files held open: the packs of a cache of 2 GiB."""
 
 
 class LocalBackend:
@@ -35,6 +40,7 @@ class LocalBackend:
         self._durable = durable
         self._modes: atomic.Modes | None = None
         self._counter = RequestCounter()
+        self._held: dict[str, _Descriptor] = {}
 
     @property
     def url(self) -> str:
@@ -61,15 +67,11 @@ class LocalBackend:
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """Return exactly `length` bytes from `start`; see `Backend.read_range`."""
-        path = self._prefix + check_name(name)
         check_range(start, length)
         self._counter.add("GET")
+        held = self._held.get(name) or self._hold(name)
         try:
-            descriptor = os.open(path, _READ)
-            try:
-                content = _pread(descriptor, start, length)
-            finally:
-                os.close(descriptor)
+            content = _pread(held.number, start, length)
         except OSError as error:
             raise from_os_error(error, "read", name, self.url) from error
         if len(content) != length:
@@ -89,6 +91,7 @@ class LocalBackend:
     def write(self, name: str, content: bytes, *, exclusive: bool = False) -> None:
         """Make `name` hold `content`; see `Backend.write`."""
         path = self._prefix + check_name(name)
+        self._held.pop(name, None)
         self._counter.add("PUT")
         modes = self._modes or self._find_modes()
         try:
@@ -104,6 +107,7 @@ class LocalBackend:
         """Copy the local file `path` to `name`, or rename it; see `Backend.upload`."""
         place = atomic.move_file if consume else atomic.copy_file
         source, target = os.fspath(path), self._prefix + check_name(name)
+        self._held.pop(name, None)
         self._counter.add("PUT")
         modes = self._modes or self._find_modes()
         try:
@@ -118,6 +122,7 @@ class LocalBackend:
     def delete(self, name: str) -> None:
         """Remove `name`; see `Backend.delete`."""
         path = self._prefix + check_name(name)
+        self._held.pop(name, None)
         self._counter.add("DELETE")
         try:
             atomic.remove(path)
@@ -134,7 +139,24 @@ class LocalBackend:
             raise from_os_error(error, "list", folder, self.url) from error
 
     def close(self) -> None:
-        """Do nothing: no descriptor stays open."""
+        """Close the files held open."""
+        self._held.clear()
+
+    def let_go(self, name: str) -> None:
+        """Open a file anew when it is next read: another process may have replaced it."""
+        self._held.pop(name, None)
+
+    def _hold(self, name: str) -> _Descriptor:
+        """Open a file, and hold it open in place of the one that was opened first."""
+        try:
+            held = _Descriptor(self._prefix + check_name(name))
+        except OSError as error:
+            raise from_os_error(error, "read", name, self.url) from error
+        if len(self._held) >= HELD_OPEN:
+            with suppress(KeyError, RuntimeError, StopIteration):  # another thread does the same
+                del self._held[next(iter(self._held))]
+        self._held[name] = held
+        return held
 
     def _find_modes(self) -> atomic.Modes:
         self._modes = atomic.modes_below(self._root)
@@ -157,6 +179,20 @@ class LocalBackend:
                         pending.append(name)
                     elif (size := _size(entry)) is not None:
                         yield Info(name, size)
+
+
+class _Descriptor:
+    """An open file, closed when nobody reads it any more: a thread may be reading while another lets go."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, path: str) -> None:
+        self.number = -1
+        self.number = os.open(path, _READ)
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)
 
 
 def _size(entry: os.DirEntry[str]) -> int | None:

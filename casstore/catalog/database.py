@@ -66,6 +66,7 @@ class Database:
         self._create = create
         self._restore = restore
         self._lock = threading.RLock()
+        self._aside = threading.RLock()
         self._mapped = _Mapped(path, self._distrust)
         self._open: sqlite3.Connection | None = None
         self._owner = 0
@@ -120,8 +121,11 @@ class Database:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection of its own for a long read, while others go on using the index."""
-        with self._mapped:
+        """Yield a connection of its own for what takes long, while others go on using the index.
+
+        One at a time, and none while the process forks: the child would inherit what SQLite holds for it.
+        """
+        with self._aside, self._mapped:
             connection = _connect(self._path, durable=self._durable, create=False)
             try:
                 yield connection
@@ -152,20 +156,26 @@ class Database:
         connection would rely on locks that only its parent has, and lose what it writes.
 
         Returns:
-            Whether the lock is held now.
+            Whether the locks are held now.
         """
-        held = self._lock.acquire(timeout=BUSY_TIMEOUT)
-        if held and not self._is_busy():
+        if not self._aside.acquire(timeout=BUSY_TIMEOUT):
+            return False
+        if not self._lock.acquire(timeout=BUSY_TIMEOUT):
+            self._aside.release()
+            return False
+        if not self._is_busy():
             self._drop_connection()
-        return held
+        return True
 
     def after_fork_in_parent(self) -> None:
         """Go on; the next use opens another connection."""
         self._lock.release()
+        self._aside.release()
 
     def after_fork_in_child(self) -> None:
         """Begin with a free lock, and with nothing collected in memory."""
         self._lock = threading.RLock()
+        self._aside = threading.RLock()
         self._forget_collected()
 
     def _connection(self) -> sqlite3.Connection:

@@ -1,6 +1,6 @@
 """Records: what a manifest is made of, and how each is written.  Floor: catalog.
 
-A record is one JSON object on a line. Kinds: entry, tombstone, location, doomed, replaces.
+A record is one JSON object on a line. Kinds: entry, tombstone, location, pack, kept, doomed, replaces.
 Reading believes nothing: every field is checked, digests are digests, numbers have bounds, and no field is
 ever a path. Fields a reader does not know are ignored; a kind it does not know is refused, since skipping a
 record could lose an entry.
@@ -17,6 +17,7 @@ import orjson
 
 from casstore.digest import Digest, Key, parse_digest, parse_key
 from casstore.errors import ConfigError, FormatError
+from casstore.store.pack import PACK_MAX, Pack, contents_fields, parse_contents
 from casstore.store.sealed import Frames, Stored
 
 LABELS_MAX = 64 * 1024
@@ -27,7 +28,10 @@ REFS_MAX = 1024
 
 _INT_MAX = 2**53 - 1
 _LABELS_OPTION = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-_KINDS_DOOMED = ("pack", "segment")
+PACK, SEGMENT = "pack", "segment"
+"""What can be doomed."""
+
+_KINDS_DOOMED = (PACK, SEGMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,18 @@ class Location:
 
     Attributes:
         known: Its digest, sizes and frames.
-        kept: It was put by hand, so it is wanted without an entry that leads to it.
+        kept: It was put by hand; now said by a record of its own, since an object may move into a pack.
     """
 
     known: Stored
     kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An object that was put by hand, so it is wanted without an entry that leads to it."""
+
+    object: Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,7 @@ class Replaces:
     segment: Digest
 
 
-Record = Entry | Tombstone | Location | Doomed | Replaces
+Record = Entry | Tombstone | Location | Pack | Kept | Doomed | Replaces
 Claim = Entry | Tombstone
 """What may be said of a key."""
 
@@ -204,7 +215,7 @@ def _encode_location(record: Location) -> dict[str, Any]:
 
 def _decode_location(fields: dict[str, Any]) -> Location:
     if "pack" in fields:
-        raise FormatError("an object in a pack; upgrade casstore to read packs")
+        raise FormatError("a location in a pack of a kind that is not known; upgrade casstore")
     frames = fields.get("frames")
     known = Stored(
         parse_digest(fields["object"]),
@@ -221,6 +232,25 @@ def _decode_frames(fields: dict[str, Any]) -> Frames:
     if len(stored) != len(digests):
         raise FormatError("a location lists more frames than digests, or fewer")
     return Frames(stored, digests)
+
+
+def _encode_pack(record: Pack) -> dict[str, Any]:
+    return {"kind": PACK, PACK: record.digest, "stored": record.stored} | contents_fields(record.contents)
+
+
+def _decode_pack(fields: dict[str, Any]) -> Pack:
+    pack = Pack(parse_digest(fields[PACK]), _integer(fields["stored"]), parse_contents(fields))
+    if not sum(pack.contents.lengths) < pack.stored <= PACK_MAX:
+        raise FormatError("a pack's objects do not fit into its length")
+    return pack
+
+
+def _encode_kept(record: Kept) -> dict[str, Any]:
+    return {"kind": "kept", "object": record.object}
+
+
+def _decode_kept(fields: dict[str, Any]) -> Kept:
+    return Kept(parse_digest(fields["object"]))
 
 
 def _encode_doomed(record: Doomed) -> dict[str, Any]:
@@ -251,6 +281,8 @@ _ENCODERS: dict[type, Callable[[Any], dict[str, Any]]] = {
     Entry: _encode_entry,
     Tombstone: _encode_tombstone,
     Location: _encode_location,
+    Pack: _encode_pack,
+    Kept: _encode_kept,
     Doomed: _encode_doomed,
     Replaces: _encode_replaces,
 }
@@ -259,6 +291,8 @@ _DECODERS: dict[str, Callable[[dict[str, Any]], Record]] = {
     "entry": _decode_entry,
     "tombstone": _decode_tombstone,
     "location": _decode_location,
+    PACK: _decode_pack,
+    "kept": _decode_kept,
     "doomed": _decode_doomed,
     "replaces": _decode_replaces,
 }

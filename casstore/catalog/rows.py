@@ -9,13 +9,10 @@ import orjson
 from casstore.catalog.records import Claim, Entry, Tombstone, dump_labels
 from casstore.digest import Digest, Key
 from casstore.errors import BackendError
-from casstore.store.sealed import Frames, Stored
+from casstore.store.sealed import Frames, Place, Stored
 
 ClaimRow = tuple[bytes, bytes | None, int, int, str, bytes]
 """key, object (None: a tombstone), generation, created, labels, refs."""
-
-StoredRow = tuple[bytes, int, int, bytes | None]
-"""digest, size, stored, frames."""
 
 _DIGEST_BYTES = 32
 
@@ -61,17 +58,26 @@ def refs_from(refs: bytes) -> tuple[Digest, ...]:
     return tuple(Digest(refs[start : start + _DIGEST_BYTES].hex()) for start in starts)
 
 
-def stored_row(known: Stored) -> StoredRow:
-    """Return the row of an object."""
-    return bytes.fromhex(known.digest), known.size, known.stored, _dump_frames(known.frames)
-
-
-def stored_from(digest: bytes, size: int, stored: int, frames: bytes | None) -> Stored:
+def stored_from(
+    digest: bytes,
+    size: int,
+    stored: int,
+    frames: bytes | None,
+    pack: bytes | None = None,
+    offset: int = 0,
+    dictionary: bytes | None = None,
+) -> Stored:
     """Return the object in a row."""
-    return Stored(Digest(digest.hex()), size, stored, _load_frames(frames))
+    place = None
+    if pack is not None:
+        place = Place(
+            Digest(pack.hex()), offset, None if dictionary is None else Digest(dictionary.hex())
+        )
+    return Stored(Digest(digest.hex()), size, stored, _load_frames(frames), place)
 
 
-def _dump_frames(frames: Frames | None) -> bytes | None:
+def dump_frames(frames: Frames | None) -> bytes | None:
+    """Return the frames of an object as the index keeps them."""
     return None if frames is None else orjson.dumps([frames.stored, frames.digests])
 
 

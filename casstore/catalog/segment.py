@@ -2,22 +2,37 @@
 
 The content of a segment is JSON Lines: a header line, then its records in an order that depends on nothing
 but the records, so that the same records make the same segment. Its file is a sealed file, as an object's is.
+
+A *merged* segment stands for others. Its first frame is its head: the header line and the segments it
+replaces. Then come, in frames of their own, its fresh records, which none of those holds, and then theirs. So
+who knows all that it replaces reads the first few frames and has no need of the others.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from casstore.catalog.records import Record, decode_record, encode_record
-from casstore.digest import Digest
-from casstore.errors import FormatError
-from casstore.store.codec import Codec
-from casstore.store.sealed import UNKNOWN, Stored, contents, create, examine, write_sealed
+from casstore.catalog.records import Record, Replaces, decode_record, encode_record
+from casstore.digest import Digest, parse_digest
+from casstore.errors import FormatError, IntegrityError
+from casstore.store.codec import SEAL_SIZE, Codec, decompress, read_frames
+from casstore.store.sealed import (
+    UNKNOWN,
+    SealedWriter,
+    Stored,
+    Total,
+    contents,
+    create,
+    examine,
+    write_sealed,
+)
 
 VERSION = 1
 HEADER = orjson.dumps({"kind": "segment", "version": VERSION}, option=orjson.OPT_SORT_KEYS)
@@ -25,16 +40,73 @@ HEADER = orjson.dumps({"kind": "segment", "version": VERSION}, option=orjson.OPT
 LINE_MAX = 32 * 1024 * 1024
 """Bytes of a line: the frames of an object of 1.7 TB."""
 
+REPLACED_MAX = 40_000
+"""Segments that one may replace: the lines of as many fit into one frame."""
+
 _BATCH = 1024 * 1024  # bytes of lines joined at a time, about
 
 SEGMENT_MAX = 4 * 1024 * 1024 * 1024
 """Bytes of a segment's content: about ten million entries."""
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first frame of a merged segment.
+
+    Attributes:
+        replaces: The segments it stands for.
+        digest: SHA-256 of the lines of its fresh records.
+        size: Bytes of those lines.
+        offset: Bytes of the file before their frames.
+        stored: Bytes of their frames.
+    """
+
+    replaces: tuple[Digest, ...]
+    digest: Digest
+    size: int
+    offset: int
+    stored: int
+
+
 def write_segment(records: Iterable[Record], path: Path, codec: Codec) -> Stored:
     """Write `records`, in their order, as a segment's file, and return its digest and sizes."""
     with create(path) as file:
-        return write_sealed(io.BufferedReader(_LineReader(records)), file, codec)
+        return write_sealed(_stream([HEADER], records), file, codec)
+
+
+def write_merged(
+    replaces: Sequence[Digest], fresh: Iterable[Record], others: Iterable[Record], path: Path, codec: Codec
+) -> Stored:
+    """Write a merged segment's file, and return its digest and sizes.
+
+    Args:
+        replaces: The segments it stands for.
+        fresh: Records that none of those holds.
+        others: Their records, those left out that nobody needs any more.
+        path: The file.
+        codec: Compresses it.
+    """
+    if len(replaces) > REPLACED_MAX:
+        raise ValueError(f"a segment replaces at most {REPLACED_MAX} others, not {len(replaces)}")
+    spool = path.with_name(f"{path.name}.fresh.tmp")
+    try:
+        with create(spool) as file:
+            part = write_sealed(_stream([], fresh), file, codec)
+        stored = part.stored - SEAL_SIZE
+        header = {
+            "fresh": {"digest": part.digest, "size": part.size, "stored": stored},
+            "kind": "segment",
+            "version": VERSION,
+        }
+        with create(path) as file, spool.open("rb") as frames:
+            writer = SealedWriter(file, codec)
+            head = orjson.dumps(header, option=orjson.OPT_SORT_KEYS)
+            writer.add(_stream([head], [Replaces(digest) for digest in sorted(replaces)]))
+            writer.copy(frames, stored)
+            writer.add(_stream([], others))
+            return writer.finish()
+    finally:
+        spool.unlink(missing_ok=True)
 
 
 def read_segment(path: Path, digest: Digest) -> Iterator[Record]:
@@ -44,14 +116,69 @@ def read_segment(path: Path, digest: Digest) -> Iterator[Record]:
         IntegrityError: The file does not hold that segment.
         FormatError: Its content is no segment of this version.
     """
-    examine(path, Stored(digest, UNKNOWN, 0), limit=SEGMENT_MAX)
+    check_segment(path, digest)
     lines = _lines(contents(path))
-    _check_header(next(lines, b""))
+    _parse_header(next(lines, b""))
     for line in lines:
         yield decode_record(line)
 
 
-def _check_header(line: bytes) -> None:
+def check_segment(path: Path, digest: Digest) -> None:
+    """Verify the bytes of the segment at `path`; of its records nothing is said.
+
+    Raises:
+        IntegrityError: The file does not hold that segment.
+        FileNotFoundError: It is not there.
+    """
+    examine(path, Stored(digest, UNKNOWN, 0), limit=SEGMENT_MAX, even=False)
+
+
+def read_head(beginning: bytes) -> Head | None:
+    """Return what the first frame of a segment says, given the first bytes of its file.
+
+    Returns:
+        The head; None where it is no merged segment, or its first frame is longer than `beginning`.
+
+    Raises:
+        FormatError: It is no segment of this version.
+    """
+    try:
+        frame = next(read_frames(BytesIO(beginning), len(beginning)))
+        lines = decompress(frame).split(b"\n")
+    except IntegrityError:
+        return None
+    fresh = _parse_header(lines[0]).get("fresh")
+    if fresh is None:
+        return None
+    records = [decode_record(line) for line in lines[1:] if line]
+    replaces = tuple(record.segment for record in records if isinstance(record, Replaces))
+    try:
+        digest, size, stored = parse_digest(fresh["digest"]), int(fresh["size"]), int(fresh["stored"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"a segment has a malformed header: {error}") from error
+    return Head(replaces, digest, size, len(frame), stored)
+
+
+def read_fresh(frames: bytes, head: Head) -> list[Record]:
+    """Return the fresh records of a merged segment, given their frames.
+
+    Raises:
+        IntegrityError: The frames do not hold what the head says.
+        FormatError: One is no record of this version.
+    """
+    total = Total()
+    pieces = []
+    for frame in read_frames(BytesIO(frames), len(frames)):
+        pieces.append(decompress(frame))
+        total.add(frame, pieces[-1])
+        if total.size > head.size:
+            break
+    if total.size != head.size or total.known().digest != head.digest:
+        raise IntegrityError("the fresh records of a segment do not fit their digest")
+    return [decode_record(line) for line in _lines(pieces)]
+
+
+def _parse_header(line: bytes) -> dict[str, Any]:
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -61,6 +188,7 @@ def _check_header(line: bytes) -> None:
     if fields.get("version") != VERSION:
         found = str(fields.get("version"))[:20]
         raise FormatError(f"a segment of version {found}; this casstore reads {VERSION}: upgrade casstore")
+    return fields
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -74,12 +202,16 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
         raise FormatError("a segment does not end with a newline")
 
 
+def _stream(begin: list[bytes], records: Iterable[Record]) -> io.BufferedReader:
+    return io.BufferedReader(_LineReader(begin, records))
+
+
 class _LineReader(io.RawIOBase):
     """The lines of a segment as a stream."""
 
-    def __init__(self, records: Iterable[Record]) -> None:
+    def __init__(self, begin: list[bytes], records: Iterable[Record]) -> None:
         super().__init__()
-        self._lines = self._generate(records)
+        self._lines = self._generate(begin, records)
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
@@ -95,8 +227,8 @@ class _LineReader(io.RawIOBase):
         return count
 
     @staticmethod
-    def _generate(records: Iterable[Record]) -> Iterator[bytes]:
-        batch, size = [HEADER], 0
+    def _generate(begin: list[bytes], records: Iterable[Record]) -> Iterator[bytes]:
+        batch, size = begin, 0
         for record in records:
             line = encode_record(record)
             batch.append(line)

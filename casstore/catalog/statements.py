@@ -2,37 +2,59 @@
 
 Digests and keys are 32 bytes, not hex. In `entries`, a tombstone has no object. `pending` is what a
 remote lacks, `wanted` what a pull from it should bring; kind 0 is an entry, by key, kind 1 an object put by
-hand, by digest. `remote_objects` is what a remote is believed to hold.
+hand, by digest. `remote_objects` is what a remote is believed to hold. `packs` are those that are here or in
+a remote; an object in one has its row number and an offset. `replaced` are segments that a merged one stands
+for, `doomed` packs and segments that a collection will delete. `untold` are records of what was uploaded and no
+segment tells yet. `chosen` marks what one publishing takes; whatever changes a claim sets it pending anew,
+unmarked.
 """
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA = """
 CREATE TABLE entries(
     key BLOB PRIMARY KEY, object BLOB, generation INTEGER NOT NULL, created INTEGER NOT NULL,
     labels TEXT NOT NULL, refs BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE packs(
+    id INTEGER PRIMARY KEY, digest BLOB UNIQUE NOT NULL, stored INTEGER NOT NULL, members INTEGER NOT NULL,
+    dictionary BLOB, here INTEGER NOT NULL
+);
 CREATE TABLE objects(
     digest BLOB PRIMARY KEY, size INTEGER NOT NULL, stored INTEGER NOT NULL, used INTEGER NOT NULL,
-    kept INTEGER NOT NULL, frames BLOB
+    kept INTEGER NOT NULL, frames BLOB, pack INTEGER, offset INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE totals(evictable INTEGER NOT NULL);
 INSERT INTO totals VALUES (0);
-CREATE TRIGGER object_added AFTER INSERT ON objects WHEN NOT new.kept BEGIN
+CREATE TRIGGER object_added AFTER INSERT ON objects WHEN (new.pack IS NULL) <> new.kept BEGIN
+    UPDATE totals SET evictable = evictable + new.stored * ((new.pack IS NULL) - new.kept); END;
+CREATE TRIGGER object_removed AFTER DELETE ON objects WHEN (old.pack IS NULL) <> old.kept BEGIN
+    UPDATE totals SET evictable = evictable - old.stored * ((old.pack IS NULL) - old.kept); END;
+CREATE TRIGGER object_changed AFTER UPDATE OF kept, stored, pack ON objects BEGIN
+    UPDATE totals SET evictable = evictable - old.stored * ((old.pack IS NULL) - old.kept)
+        + new.stored * ((new.pack IS NULL) - new.kept); END;
+CREATE TRIGGER pack_added AFTER INSERT ON packs WHEN new.here BEGIN
     UPDATE totals SET evictable = evictable + new.stored; END;
-CREATE TRIGGER object_removed AFTER DELETE ON objects WHEN NOT old.kept BEGIN
+CREATE TRIGGER pack_removed AFTER DELETE ON packs WHEN old.here BEGIN
     UPDATE totals SET evictable = evictable - old.stored; END;
-CREATE TRIGGER object_changed AFTER UPDATE OF kept, stored ON objects BEGIN
-    UPDATE totals SET evictable = evictable - old.stored * (1 - old.kept) + new.stored * (1 - new.kept); END;
-CREATE TABLE remotes(id INTEGER PRIMARY KEY, url TEXT UNIQUE NOT NULL, shards TEXT);
+CREATE TRIGGER pack_changed AFTER UPDATE OF here, stored ON packs BEGIN
+    UPDATE totals SET evictable = evictable - old.stored * old.here + new.stored * new.here; END;
+CREATE TABLE remotes(id INTEGER PRIMARY KEY, url TEXT UNIQUE NOT NULL, marker TEXT);
 CREATE TABLE remote_segments(remote INTEGER, segment BLOB, PRIMARY KEY(remote, segment)) WITHOUT ROWID;
 CREATE TABLE remote_objects(
     remote INTEGER, object BLOB, size INTEGER NOT NULL, stored INTEGER NOT NULL, frames BLOB,
-    PRIMARY KEY(remote, object)
+    pack INTEGER, offset INTEGER, PRIMARY KEY(remote, object)
 ) WITHOUT ROWID;
-CREATE TABLE pending(remote INTEGER, kind INTEGER, id BLOB, PRIMARY KEY(remote, kind, id)) WITHOUT ROWID;
+CREATE TABLE replaced(remote INTEGER, segment BLOB, PRIMARY KEY(remote, segment)) WITHOUT ROWID;
+CREATE TABLE doomed(
+    remote INTEGER, digest BLOB, what TEXT NOT NULL, after INTEGER NOT NULL, PRIMARY KEY(remote, digest)
+) WITHOUT ROWID;
+CREATE TABLE pending(
+    remote INTEGER, kind INTEGER, id BLOB, chosen INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(remote, kind, id)
+) WITHOUT ROWID;
+CREATE TABLE untold(remote INTEGER, digest BLOB, record BLOB NOT NULL, PRIMARY KEY(remote, digest));
 CREATE TABLE wanted(remote INTEGER, kind INTEGER, id BLOB, PRIMARY KEY(remote, kind, id)) WITHOUT ROWID;
 CREATE TABLE tallies(
     day TEXT, provider TEXT, model TEXT, name TEXT, value REAL NOT NULL,
@@ -41,9 +63,23 @@ CREATE TABLE tallies(
 """
 
 FIND = """
-SELECT e.object, e.generation, e.created, e.labels, e.refs, o.size, o.stored, o.frames
-FROM entries e LEFT JOIN objects o ON o.digest = e.object WHERE e.key = ?
+SELECT e.object, e.generation, e.created, e.labels, e.refs,
+    o.size, o.stored, o.frames, p.digest, o.offset, p.dictionary
+FROM entries e LEFT JOIN objects o ON o.digest = e.object LEFT JOIN packs p ON p.id = o.pack WHERE e.key = ?
 """
+
+KNOWN = """
+SELECT o.digest, o.size, o.stored, o.frames, p.digest, o.offset, p.dictionary
+FROM objects o LEFT JOIN packs p ON p.id = o.pack WHERE o.digest = ?
+"""
+
+PUT_PACK = """
+INSERT INTO packs(digest, stored, members, dictionary, here) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT(digest) DO UPDATE SET stored = excluded.stored, members = excluded.members,
+    dictionary = excluded.dictionary, here = max(here, excluded.here) RETURNING id
+"""
+
+CURRENT_DICTIONARY = "SELECT dictionary FROM packs WHERE dictionary IS NOT NULL ORDER BY id DESC LIMIT 1"
 
 PUT_CLAIM = """
 INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)
@@ -52,9 +88,15 @@ ON CONFLICT(key) DO UPDATE SET object = excluded.object, generation = excluded.g
 """
 
 PUT_OBJECT = """
-INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT(digest) DO UPDATE SET size = excluded.size, stored = excluded.stored,
-    used = max(used, excluded.used), kept = max(kept, excluded.kept), frames = excluded.frames
+    used = max(used, excluded.used), kept = max(kept, excluded.kept), frames = excluded.frames,
+    pack = excluded.pack, offset = excluded.offset
+"""
+
+ADD_OBJECT = """
+INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT(digest) DO UPDATE SET used = max(used, excluded.used), kept = max(kept, excluded.kept)
 """
 
 TALLY = """
@@ -99,7 +141,7 @@ DELETE FROM pending WHERE remote = ? AND kind = 0 AND id IN (
 """
 
 PEND_CHANGED = """
-INSERT OR IGNORE INTO pending SELECT r.id, 0, c.key FROM changed c, remotes r WHERE r.id <> ?
+INSERT OR REPLACE INTO pending(remote, kind, id) SELECT r.id, 0, c.key FROM changed c, remotes r WHERE r.id <> ?
 """
 
 WANT_INCOMING = f"""
@@ -108,7 +150,10 @@ WHERE i.object IS NOT NULL AND {_INCOMING_RANK} = {_STANDING_RANK}
     AND (length(i.refs) > 0 OR NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = i.object))
 """
 
-PUT_REMOTE_OBJECT = "INSERT OR REPLACE INTO remote_objects VALUES (?, ?, ?, ?, ?)"
+PUT_REMOTE_OBJECT = "INSERT OR REPLACE INTO remote_objects VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+# What lies in a doomed pack may still be read, but a better place is better.
+PUT_DOOMED_OBJECT = "INSERT OR IGNORE INTO remote_objects VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 # CROSS JOIN keeps SQLite to this order: few remotes, and one look-up in each. The other way round, it would
 # read all of remote_objects for every object.
@@ -118,11 +163,38 @@ SELECT o.digest, o.stored, o.used, EXISTS (
 FROM objects o WHERE NOT o.kept ORDER BY held DESC, o.used
 """
 
-PENDING_CLAIMS = """
-SELECT e.key, e.object, e.generation, e.created, e.labels, e.refs
-FROM pending p JOIN entries e ON e.key = p.id
-WHERE p.remote = ? AND p.kind = 0 ORDER BY p.id
+PENDING = """
+SELECT e.key, e.object, e.refs FROM pending p JOIN entries e ON e.key = p.id
+WHERE p.remote = ? AND p.kind = 0 ORDER BY e.created, p.id
 """
+
+# What is in a doomed pack may be read, but is not relied upon.
+_STAYS = """EXISTS (SELECT 1 FROM remote_objects h LEFT JOIN packs k ON k.id = h.pack
+    WHERE h.remote = ?1 AND h.object = {0}
+        AND NOT EXISTS (SELECT 1 FROM doomed d WHERE d.remote = ?1 AND d.digest = k.digest))"""
+
+CHOOSE = (
+    f"""UPDATE pending SET chosen = ?2 WHERE remote = ?1 AND kind = 0 AND EXISTS (
+    SELECT 1 FROM entries e WHERE e.key = pending.id AND (e.object IS NULL OR {_STAYS.format("e.object")}))""",
+    f"UPDATE pending SET chosen = ?2 WHERE remote = ?1 AND kind = 1 AND {_STAYS.format('pending.id')}",
+)
+
+CHOSEN_CLAIMS = """
+SELECT e.* FROM pending p JOIN entries e ON e.key = p.id
+WHERE p.remote = ? AND p.kind = 0 AND p.id > ? AND p.chosen = ? ORDER BY p.id LIMIT 1000
+"""
+
+CHOSEN_KEPT = "SELECT id FROM pending WHERE remote = ? AND kind = 1 AND chosen = ? ORDER BY id"
+
+DOOM = """
+INSERT INTO doomed VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET after = max(after, excluded.after)
+"""
+
+WANT_KEPT = """
+INSERT OR IGNORE INTO wanted SELECT ?1, 1, ?2 WHERE NOT EXISTS (SELECT 1 FROM objects WHERE digest = ?2)
+"""
+
+PEND_KEPT = "INSERT OR REPLACE INTO pending(remote, kind, id) SELECT id, 1, ? FROM remotes"
 
 PENDING_KEPT = "SELECT id FROM pending WHERE remote = ? AND kind = 1 ORDER BY id"
 
@@ -132,23 +204,25 @@ WHERE w.remote = ? AND w.kind = 0 ORDER BY e.created DESC, w.id
 """
 
 PEND_EVERYTHING = """
-INSERT OR IGNORE INTO pending
+INSERT OR REPLACE INTO pending(remote, kind, id)
 SELECT :remote, 0, key FROM entries UNION ALL SELECT :remote, 1, digest FROM objects WHERE kept
 """
 
 SIDES = """
-SELECT a.digest, o.size, o.stored, o.frames, h.size, h.stored, h.frames,
+SELECT a.digest, o.size, o.stored, o.frames, op.digest, o.offset, op.dictionary,
+    h.size, h.stored, h.frames, hp.digest, h.offset, hp.dictionary,
+    EXISTS (SELECT 1 FROM doomed d WHERE d.remote = h.remote AND d.digest = hp.digest),
     EXISTS (SELECT 1 FROM remotes r CROSS JOIN remote_objects e ON e.remote = r.id AND e.object = a.digest)
-FROM asked a LEFT JOIN objects o ON o.digest = a.digest
-LEFT JOIN remote_objects h ON h.remote = ? AND h.object = a.digest
+FROM asked a LEFT JOIN objects o ON o.digest = a.digest LEFT JOIN packs op ON op.id = o.pack
+LEFT JOIN remote_objects h ON h.remote = ? AND h.object = a.digest LEFT JOIN packs hp ON hp.id = h.pack
 """
 
 DISBELIEVE = (
     "DELETE FROM remote_objects WHERE remote = ?1 AND object IN (SELECT digest FROM asked)",
-    """INSERT OR IGNORE INTO pending
+    """INSERT OR REPLACE INTO pending(remote, kind, id)
     SELECT ?1, 0, key FROM entries WHERE object IN (SELECT digest FROM asked)""",
-    """INSERT OR IGNORE INTO pending
+    """INSERT OR REPLACE INTO pending(remote, kind, id)
     SELECT ?1, 0, e.key FROM entries e JOIN asked a ON length(e.refs) > 0 AND instr(e.refs, a.digest) > 0""",
-    """INSERT OR IGNORE INTO pending
+    """INSERT OR REPLACE INTO pending(remote, kind, id)
     SELECT ?1, 1, digest FROM objects WHERE kept AND digest IN (SELECT digest FROM asked)""",
 )

@@ -6,20 +6,36 @@ Knowledge of a remote comes from its segments alone, and from uploads of this st
 
 from __future__ import annotations
 
+import itertools
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from casstore.catalog import statements
-from casstore.catalog.index import Index
-from casstore.catalog.records import Claim, Location, Record
-from casstore.catalog.rows import claim_from, claim_row, refs_from, stored_from, stored_row
+from casstore.catalog.index import Index, PackRows, put_pack
+from casstore.catalog.records import (
+    PACK,
+    Claim,
+    Doomed,
+    Kept,
+    Location,
+    Record,
+    Replaces,
+    decode_record,
+    encode_record,
+)
+from casstore.catalog.rows import claim_from, claim_row, dump_frames, refs_from, stored_from
 from casstore.digest import Digest, Key
 from casstore.store.marker import Marker
+from casstore.store.pack import Pack
 from casstore.store.sealed import Stored
 
 _NO_REMOTE = 0
+_BELIEFS = ("remote_segments", "remote_objects", "wanted", "replaced", "doomed", "untold")
+_BATCH = 1000  # records taken over at a time
 
 ENTRY, KEPT = 0, 1
 """Kinds of what is pending or wanted, as the index writes them."""
@@ -41,6 +57,26 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Pending:
+    """A claim that a remote lacks.
+
+    Attributes:
+        key: Its key.
+        object: The answer; None for a tombstone.
+        refs: The objects that travel with it.
+    """
+
+    key: Key
+    object: Digest | None
+    refs: tuple[Digest, ...] = ()
+
+    @property
+    def objects(self) -> tuple[Digest, ...]:
+        """All objects that it leads to."""
+        return () if self.object is None else (self.object, *self.refs)
+
+
+@dataclass(frozen=True, slots=True)
 class Sides:
     """Where an object is believed to be.
 
@@ -48,11 +84,19 @@ class Sides:
         here: How it is stored here; None where it is not.
         there: How the remote holds it; None where it does not.
         anywhere: Whether any remote holds it.
+        doomed: Whether the remote holds it only in a pack that a collection will delete: it may be read, but
+            not relied upon.
     """
 
     here: Stored | None
     there: Stored | None
     anywhere: bool
+    doomed: bool = False
+
+    @property
+    def stays(self) -> bool:
+        """Whether the remote holds it for good."""
+        return self.there is not None and not self.doomed
 
 
 class Tracking:
@@ -80,22 +124,28 @@ class Tracking:
     def marker(self) -> Marker | None:
         """Return the remote's marker, if it was read before."""
         with self._index.reading() as connection:
-            (shards,) = connection.execute("SELECT shards FROM remotes WHERE id = ?", (self.id,)).fetchone()
-        if shards is None:
+            (text,) = connection.execute("SELECT marker FROM remotes WHERE id = ?", (self.id,)).fetchone()
+        if text is None:
             return None
-        first, second = json.loads(shards)
-        return Marker((first, second))
+        (first, second), features = json.loads(text)
+        return Marker((first, second), tuple(features))
 
     def remember_marker(self, marker: Marker) -> None:
         """Note that the remote's marker was read or written."""
         with self._index.writing() as connection:
-            row = (json.dumps(marker.shards), self.id)
-            connection.execute("UPDATE remotes SET shards = ? WHERE id = ?", row)
+            row = (json.dumps([marker.shards, marker.features]), self.id)
+            connection.execute("UPDATE remotes SET marker = ? WHERE id = ?", row)
 
     def segments(self) -> set[Digest]:
         """Return the segments of the remote whose records are known here."""
         with self._index.reading() as connection:
             rows = connection.execute("SELECT segment FROM remote_segments WHERE remote = ?", (self.id,))
+            return {Digest(segment.hex()) for (segment,) in rows}
+
+    def replaced(self) -> set[Digest]:
+        """Return the segments of the remote that merged ones are known to stand for."""
+        with self._index.reading() as connection:
+            rows = connection.execute("SELECT segment FROM replaced WHERE remote = ?", (self.id,))
             return {Digest(segment.hex()) for (segment,) in rows}
 
     def apply(self, segment: Digest, records: Iterable[Record]) -> int:
@@ -106,34 +156,88 @@ class Tracking:
         """
         with self._index.writing() as connection:
             _stage(connection)
-            for record in records:
-                if isinstance(record, Location):
-                    self._learn(connection, record)
-                elif isinstance(record, Claim):
-                    connection.execute(statements.STAGE_CLAIM, claim_row(record))
+            learner = _Learner(connection, self.id)
+            for batch in _batches(records):
+                claims = [claim_row(record) for record in batch if isinstance(record, Claim)]
+                connection.executemany(statements.STAGE_CLAIM, claims)
+                for record in batch:
+                    learner.learn(record)
+            learner.learn_locations()
             changed = _absorb_staged(connection, self.id)
-            connection.execute(statements.SETTLE_PENDING, (self.id,))
+            _settle(connection, self.id)
             connection.execute(statements.WANT_INCOMING, (self.id,))
-            connection.execute(
-                "INSERT OR IGNORE INTO remote_segments VALUES (?, ?)", (self.id, bytes.fromhex(segment))
-            )
+            self._know(connection, [segment])
         return changed
+
+    def forget_segments(self, vanished: Iterable[Digest]) -> None:
+        """Note that segments are gone from the remote, whose records others hold."""
+        rows = [(self.id, bytes.fromhex(segment)) for segment in vanished]
+        with self._index.writing() as connection:
+            for table in ("remote_segments", "replaced"):
+                connection.executemany(f"DELETE FROM {table} WHERE remote = ? AND segment = ?", rows)
+            connection.executemany("DELETE FROM doomed WHERE remote = ? AND digest = ?", rows)
+
+    def doomed(self) -> list[Doomed]:
+        """Return the packs and segments that a collection will delete from the remote, by digest."""
+        query = "SELECT what, digest, after FROM doomed WHERE remote = ? ORDER BY digest"
+        with self._index.reading() as connection:
+            rows = connection.execute(query, (self.id,)).fetchall()
+        return [Doomed(what, Digest(digest.hex()), after) for what, digest, after in rows]
 
     def reset(self) -> None:
         """Forget all that is believed of the remote: everything is pending, nothing is known to be there."""
         with self._index.writing() as connection:
-            for table in ("remote_segments", "remote_objects", "wanted"):
+            for table in _BELIEFS:
                 connection.execute(f"DELETE FROM {table} WHERE remote = ?", (self.id,))
-            connection.execute("UPDATE remotes SET shards = NULL WHERE id = ?", (self.id,))
+            connection.execute("UPDATE remotes SET marker = NULL WHERE id = ?", (self.id,))
             connection.execute(statements.PEND_EVERYTHING, {"remote": self.id})
 
     # Push
 
-    def pending_claims(self) -> Iterator[Claim]:
-        """Yield the claims the remote lacks, by key."""
+    def pending(self) -> list[Pending]:
+        """Return the claims the remote lacks, the earliest first."""
         with self._index.reading() as connection:
-            rows = connection.execute(statements.PENDING_CLAIMS, (self.id,)).fetchall()
-        yield from map(claim_from, rows)
+            rows = connection.execute(statements.PENDING, (self.id,)).fetchall()
+        return [
+            Pending(Key(key.hex()), None if content is None else Digest(content.hex()), refs_from(refs))
+            for key, content, refs in rows
+        ]
+
+    def choose(self) -> int:
+        """Choose all that is pending and whose objects the remote holds now, to be published together.
+
+        Returns:
+            A number that what is chosen is marked with, until it is chosen again or changes.
+        """
+        mark = secrets.randbits(62) + 1
+        with self._index.writing() as connection:
+            for statement in statements.CHOOSE:
+                connection.execute(statement, (self.id, mark))
+        return mark
+
+    def chosen_claims(self, mark: int) -> Iterator[Claim]:
+        """Yield the claims that were chosen, by key."""
+        after = b""
+        while True:
+            with self._index.reading() as connection:
+                rows = connection.execute(statements.CHOSEN_CLAIMS, (self.id, after, mark)).fetchall()
+            if not rows:
+                return
+            yield from map(claim_from, rows)
+            after = rows[-1][0]
+
+    def chosen_kept(self, mark: int) -> list[Digest]:
+        """Return the objects put by hand that were chosen, by digest."""
+        with self._index.reading() as connection:
+            rows = connection.execute(statements.CHOSEN_KEPT, (self.id, mark)).fetchall()
+        return [Digest(digest.hex()) for (digest,) in rows]
+
+    def untold(self) -> list[Record]:
+        """Return the records of what was uploaded and no segment tells yet, by digest."""
+        query = "SELECT record FROM untold WHERE remote = ? ORDER BY digest"
+        with self._index.reading() as connection:
+            rows = connection.execute(query, (self.id,)).fetchall()
+        return [decode_record(record) for (record,) in rows]
 
     def pending_kept(self) -> list[Digest]:
         """Return the objects put by hand that the remote lacks, by digest."""
@@ -148,29 +252,39 @@ class Tracking:
             found = connection.execute(statements.SIDES, (self.id,)).fetchall()
         return {
             Digest(row[0].hex()): Sides(
-                _side(row[0], *row[1:4]), _side(row[0], *row[4:7]), anywhere=bool(row[7])
+                _side(row[0], *row[1:7]),
+                _side(row[0], *row[7:13]),
+                anywhere=bool(row[14]),
+                doomed=bool(row[13]),
             )
             for row in found
         }
 
-    def uploaded(self, objects: Iterable[Stored]) -> None:
-        """Note that objects were uploaded, so that an interrupted push need not send them again."""
+    def uploaded(self, objects: Iterable[Stored], packs: Iterable[Pack] = ()) -> None:
+        """Note that objects and packs were uploaded, so that an interrupted push need not send them again."""
+        loose = list(objects)
+        records: list[Location | Pack] = [*map(Location, loose), *packs]
         with self._index.writing() as connection:
-            rows = [(self.id, *stored_row(known)) for known in objects]
-            connection.executemany(statements.PUT_REMOTE_OBJECT, rows)
+            for record in records:
+                digest = record.digest if isinstance(record, Pack) else record.known.digest
+                row = (self.id, bytes.fromhex(digest), encode_record(record))
+                connection.execute("INSERT OR REPLACE INTO untold VALUES (?, ?, ?)", row)
+                if isinstance(record, Pack):
+                    put_pack(connection, record, here=False)
+                    _put_remote(connection, statements.PUT_REMOTE_OBJECT, self.id, record.members())
+            _put_remote(connection, statements.PUT_REMOTE_OBJECT, self.id, loose)
 
-    def pushed(self, segment: Digest, claims: Iterable[Claim], kept: Iterable[Digest]) -> None:
-        """Note that a segment with these claims and objects stands in the remote."""
+    def pushed(self, segment: Digest, mark: int, told: Iterable[Record]) -> None:
+        """Note that a segment stands in the remote, with what was chosen and these records."""
+        rows = [
+            (self.id, bytes.fromhex(record.digest if isinstance(record, Pack) else record.known.digest))
+            for record in told
+            if isinstance(record, Pack | Location)
+        ]
         with self._index.writing() as connection:
-            _stage(connection)
-            connection.executemany(statements.STAGE_CLAIM, map(claim_row, claims))
-            # A claim that was replaced here while it was being pushed stays pending.
-            connection.execute(statements.SETTLE_PENDING, (self.id,))
-            rows = [(self.id, bytes.fromhex(digest)) for digest in kept]
-            connection.executemany("DELETE FROM pending WHERE remote = ? AND kind = 1 AND id = ?", rows)
-            connection.execute(
-                "INSERT OR IGNORE INTO remote_segments VALUES (?, ?)", (self.id, bytes.fromhex(segment))
-            )
+            connection.execute("DELETE FROM pending WHERE remote = ? AND chosen = ?", (self.id, mark))
+            connection.executemany("DELETE FROM untold WHERE remote = ? AND digest = ?", rows)
+            self._know(connection, [segment])
 
     def unpend(self, keys: Iterable[Key], kept: Iterable[Digest]) -> None:
         """Give up on pushing what this store no longer has."""
@@ -223,17 +337,87 @@ class Tracking:
             connection.execute(statements.PEND_EVERYTHING, {"remote": remote})
         return int(remote)
 
-    def _learn(self, connection: sqlite3.Connection, record: Location) -> None:
-        row = stored_row(record.known)
-        connection.execute(statements.PUT_REMOTE_OBJECT, (self.id, *row))
-        if record.kept:
-            settled = (self.id, row[0])
-            connection.execute("DELETE FROM pending WHERE remote = ? AND kind = 1 AND id = ?", settled)
-            connection.execute(
-                "INSERT OR IGNORE INTO wanted SELECT ?1, 1, ?2"
-                " WHERE NOT EXISTS (SELECT 1 FROM objects WHERE digest = ?2)",
-                settled,
-            )
+    def _know(self, connection: sqlite3.Connection, segments: Iterable[Digest]) -> None:
+        rows = [(self.id, bytes.fromhex(segment)) for segment in segments]
+        connection.executemany("INSERT OR IGNORE INTO remote_segments VALUES (?, ?)", rows)
+
+
+class _Learner:
+    """Takes over what the records of one segment say of a remote, claims excepted."""
+
+    def __init__(self, connection: sqlite3.Connection, remote: int) -> None:
+        self._connection = connection
+        self._remote = remote
+        self._loose: list[Stored] = []
+        self._kept: list[Digest] = []
+        self._packs: list[Pack] = []
+
+    def learn(self, record: Record) -> None:
+        """Take one record in; locations and packs are learnt together at the end."""
+        if isinstance(record, Location):
+            self._loose.append(record.known)
+            if record.kept:
+                self._kept.append(record.known.digest)
+        elif isinstance(record, Pack):
+            self._packs.append(record)
+        elif isinstance(record, Kept):
+            self._kept.append(record.object)
+        elif isinstance(record, Doomed):
+            row = (self._remote, bytes.fromhex(record.digest), record.what, record.after)
+            self._connection.execute(statements.DOOM, row)
+        elif isinstance(record, Replaces):
+            row = (self._remote, bytes.fromhex(record.segment))
+            for table in ("replaced", "remote_segments"):
+                self._connection.execute(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", row)
+
+    def learn_locations(self) -> None:
+        """Learn where objects are, now that all that is doomed is known."""
+        _put_remote(self._connection, statements.PUT_REMOTE_OBJECT, self._remote, self._loose)
+        for pack in self._packs:
+            put_pack(self._connection, pack, here=False)
+            put = statements.PUT_DOOMED_OBJECT if self._is_doomed(pack) else statements.PUT_REMOTE_OBJECT
+            _put_remote(self._connection, put, self._remote, pack.members())
+        rows = [(self._remote, bytes.fromhex(digest)) for digest in self._kept]
+        self._connection.executemany("DELETE FROM pending WHERE remote = ? AND kind = 1 AND id = ?", rows)
+        self._connection.executemany(statements.WANT_KEPT, rows)
+
+    def _is_doomed(self, pack: Pack) -> bool:
+        row = (self._remote, bytes.fromhex(pack.digest), PACK)
+        query = "SELECT 1 FROM doomed WHERE remote = ? AND digest = ? AND what = ?"
+        return self._connection.execute(query, row).fetchone() is not None
+
+
+def _put_remote(
+    connection: sqlite3.Connection, statement: str, remote: int, objects: Iterable[Stored]
+) -> None:
+    """Note how a remote holds objects."""
+    packs = PackRows(connection)
+    rows = [
+        (
+            remote,
+            bytes.fromhex(known.digest),
+            known.size,
+            known.stored,
+            dump_frames(known.frames),
+            *packs.place(known),
+        )
+        for known in objects
+    ]
+    rows.sort()
+    connection.executemany(statement, rows)
+
+
+def _settle(connection: sqlite3.Connection, remote: int) -> None:
+    """Let nothing stay pending that the remote said just now."""
+    query = "SELECT 1 FROM pending WHERE remote = ? AND kind = 0 LIMIT 1"
+    if connection.execute(query, (remote,)).fetchone():
+        connection.execute(statements.SETTLE_PENDING, (remote,))
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    remaining = iter(records)
+    while batch := list(itertools.islice(remaining, _BATCH)):
+        yield batch
 
 
 def absorb(index: Index, claims: Iterable[Claim]) -> int:
@@ -258,8 +442,9 @@ def remotes_holding(index: Index, digest: Digest) -> list[tuple[str, Stored]]:
     """Return the URLs of the remotes believed to hold an object, and how each holds it."""
     with index.reading() as connection:
         rows = connection.execute(
-            "SELECT r.url, h.object, h.size, h.stored, h.frames FROM remotes r"
-            " CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = ? ORDER BY r.id",
+            "SELECT r.url, h.object, h.size, h.stored, h.frames, p.digest, h.offset, p.dictionary"
+            " FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = ?"
+            " LEFT JOIN packs p ON p.id = h.pack ORDER BY r.id",
             (bytes.fromhex(digest),),
         ).fetchall()
     return [(url, stored_from(*row)) for url, *row in rows]
@@ -272,8 +457,8 @@ def _ask(connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:
     connection.executemany("INSERT OR IGNORE INTO asked VALUES (?)", rows)
 
 
-def _side(digest: bytes, size: int | None, stored: int, frames: bytes | None) -> Stored | None:
-    return None if size is None else stored_from(digest, size, stored, frames)
+def _side(digest: bytes, size: int | None, *rest: Any) -> Stored | None:
+    return None if size is None else stored_from(digest, size, *rest)
 
 
 def _absorb_staged(connection: sqlite3.Connection, source: int) -> int:

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 from casstore.backends.atomic import sync_file
 from casstore.backends.local import LocalBackend
 from casstore.catalog.database import Connection
-from casstore.catalog.index import Index, now, put_claim, put_objects, remove_objects
+from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack, remove_objects
 from casstore.catalog.journal import Journal
-from casstore.catalog.records import Claim, Location
+from casstore.catalog.records import Claim, Kept
 from casstore.digest import Digest, digest_of
 from casstore.errors import IntegrityError, NotFoundError
-from casstore.store.codec import FRAME_SIZE, STORED_MAX, Codec
+from casstore.store.codec import FRAME_SIZE, STORED_MAX, Codec, Dictionary, decompress, seal, unseal
+from casstore.store.dictionaries import Dictionaries
 from casstore.store.objects import ObjectStore, decode
+from casstore.store.pack import Pack, read_pack
 from casstore.store.sealed import UNKNOWN, Stored, examine
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ class Local:
             NotFoundError: It is not there.
             IntegrityError: It is not what it should be.
         """
+        if known.place is not None:
+            return self.objects.put(source.get(known), known.digest)
         if known.size <= FRAME_SIZE and known.stored <= STORED_MAX:
             with contextlib.suppress(IntegrityError):
                 # As many bytes as recorded, so that a hostile file cannot fill the memory.
@@ -111,11 +115,65 @@ class Local:
             self.backend.upload(path, self.objects.name(known.digest), consume=True)
         return found
 
+    def bring_pack(self, source: ObjectStore, digest: Digest) -> Pack:
+        """Copy a whole pack from another store, verified before it is here; the index is not told.
+
+        Raises:
+            NotFoundError: It is not there.
+            IntegrityError: It is not what it should be.
+        """
+        with self.objects.spooled() as path:
+            source.backend.download(source.pack_name(digest), path)
+            pack = read_pack(path, digest)
+            self.backend.upload(path, self.objects.pack_name(digest), consume=True)
+        return pack
+
+    def adopt(self, pack: Pack, *, used: int) -> None:
+        """Note a pack that is here now, and its objects, in one transaction.
+
+        What is stored here otherwise stays as it is.
+        """
+        with self.index.writing() as connection:
+            put_pack(connection, pack, here=True)
+            put_objects(connection, pack.members(), used=used, replace=False)
+
+    def bring_dictionary(self, source: ObjectStore, digest: Digest) -> Dictionary:
+        """Return a dictionary, copied from another store if it is not here.
+
+        Raises:
+            NotFoundError: It is not there.
+            IntegrityError: It is not what it should be.
+        """
+        try:
+            return self.objects.dictionaries(digest)
+        except NotFoundError:
+            pass
+        except IntegrityError:
+            self.doubt(digest)
+        content = decompress(unseal(source.backend.read(source.name(digest))))
+        dictionary = Dictionary(content)
+        if dictionary.digest != digest:
+            raise IntegrityError(f"dictionary {digest} does not fit its digest")
+        return self.keep_dictionary(dictionary)
+
+    def keep_dictionary(self, dictionary: Dictionary) -> Dictionary:
+        """Store a dictionary as the object that it is."""
+        known = self.put(dictionary.content)
+        if known.place is not None:  # whoever reads packs must not need another pack for it
+            known = self.objects.put(dictionary.content, dictionary.digest)
+        with self.index.writing() as connection:
+            put_objects(connection, [known], used=now())
+        return dictionary
+
     def doubt(self, digest: Digest) -> None:
         """Look again at an object that could not be read as the index believes, and correct the belief.
 
         A bad file goes into quarantine. Nobody puts the object meanwhile, since that takes the index too.
         """
+        known = self.index.known(digest)
+        if known is not None and known.place is not None:
+            self.doubt_pack(known.place.pack)
+            return
         name = self.objects.name(digest)
         with self.index.writing() as connection:
             kept = self.index.is_kept(digest)
@@ -128,6 +186,12 @@ class Local:
                 self.quarantine(name)
                 return
             put_objects(connection, [found], used=now(), kept=kept)
+
+    def doubt_pack(self, digest: Digest) -> None:
+        """Look again at a pack that could not be read as the index believes, and correct the belief."""
+        from casstore.repo.packs import doubt_pack  # seldom needed
+
+        doubt_pack(self, digest)
 
     def quarantine(self, name: str) -> None:
         """Move a file out of the store, into the quarantine folder."""
@@ -166,10 +230,11 @@ class Local:
                 put_claim(connection, claim)
             else:  # the objects lead nowhere: they go first
                 used = 0
-            for known, content in zip(objects, contents, strict=True):
-                if not self.has_file(known.digest):  # evicted since it was put
-                    self.objects.put(content, known.digest)
-            put_objects(connection, objects, used=used)
+            stored = [
+                known if self._is_still(known) else self.objects.put(content, known.digest)
+                for known, content in zip(objects, contents, strict=True)
+            ]
+            put_objects(connection, stored, used=used)
         return claim
 
     def keep(self, known: Stored, path: Path) -> None:
@@ -178,13 +243,13 @@ class Local:
             sync_file(path)
         with self._recording() as connection:
             here = self.index.known(known.digest)
-            if here is None or not self.has_file(known.digest):
+            if here is None or not self.has_file(here):
                 self.backend.upload(path, self.objects.name(known.digest), consume=True)
                 here = known
             elif self.index.is_kept(known.digest):
                 self.index.touch(known.digest)
                 return
-            self.journal.append([Location(here, kept=True)])
+            self.journal.append([Kept(here.digest)])
             put_objects(connection, [here], used=now(), kept=True)
 
     def finish_journal(self) -> None:
@@ -206,9 +271,17 @@ class Local:
         with self.index.alone, self.journal.undone_on_failure(), self.index.writing() as connection:
             yield connection
 
-    def has_file(self, digest: Digest) -> bool:
-        """Return whether there is a file for an object, whatever it holds."""
-        return self.path(self.objects.name(digest)).exists()
+    def _is_still(self, known: Stored) -> bool:
+        """Return whether an object that was here a moment ago was not evicted since."""
+        if known.place is not None and self.index.known(known.digest) != known:
+            return False
+        return self.has_file(known)
+
+    def has_file(self, known: Stored) -> bool:
+        """Return whether there is a file where an object should be, whatever it holds."""
+        place = known.place
+        name = self.objects.name(known.digest) if place is None else self.objects.pack_name(place.pack)
+        return self.path(name).exists()
 
 
 def open_local(
@@ -232,7 +305,7 @@ def open_local(
         durable,
         codec,
         backend,
-        ObjectStore(backend, marker.shards, codec, spool),
+        ObjectStore(backend, marker.shards, codec, spool, Dictionaries(backend, marker.shards)),
         Index(root / INDEX, durable=durable, restore=restore),
         Journal(root / JOURNAL, durable=durable),
     )

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casstore.backends.local import LocalBackend
-from casstore.catalog.index import Index, now, put_objects
+from casstore.catalog.index import Index, now, put_objects, put_pack
 from casstore.catalog.journal import Journal, replay
-from casstore.catalog.records import Claim, Entry, Location, Record
+from casstore.catalog.records import Claim, Entry, Kept, Location, Record
 from casstore.catalog.rows import DamagedIndexError
 from casstore.catalog.segment import read_segment
 from casstore.catalog.tracking import absorb
@@ -22,7 +22,8 @@ from casstore.events import Advanced, Finished, OnEvent, Started, Warned, ignore
 from casstore.repo.local import INDEX, JOURNAL, QUARANTINE
 from casstore.repo.plan import Failure
 from casstore.store.codec import FRAME_SIZE
-from casstore.store.layout import MANIFEST, OBJECTS, digest_in
+from casstore.store.layout import MANIFEST, OBJECTS, PACKS, digest_in
+from casstore.store.pack import Pack, read_contents
 from casstore.store.sealed import UNKNOWN, Stored, claimed_size, examine
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def _rebuild(root: Path, on_event: OnEvent) -> RebuildReport:
     files = list(backend.list(OBJECTS))
     on_event(Started("rebuild", len(files), sum(info.size for info in files)))
     failures = _add_objects(index, root, files, on_event)
+    for info in backend.list(PACKS):
+        failures += _add_pack(index, root, info)
     kept: set[Digest] = set()
     for info in backend.list(MANIFEST):
         failures += _add_segment(index, root, info, kept)
@@ -115,6 +118,20 @@ def _object(path: Path, info: Info) -> Stored:
     )
 
 
+def _add_pack(index: Index, root: Path, info: Info) -> list[Failure]:
+    """Take in the objects of a pack as its table of contents tells, since the next read verifies each."""
+    path = root / info.name
+    try:
+        pack = Pack(digest_in(info.name), info.size, read_contents(path))
+        used = path.stat().st_mtime_ns // 1_000_000
+    except (CasstoreError, OSError) as error:
+        return [Failure(info.name, str(error))]
+    with index.writing() as connection:
+        put_pack(connection, pack, here=True)
+        put_objects(connection, pack.members(), used=used, replace=False)
+    return []
+
+
 def _add_segment(index: Index, root: Path, info: Info, kept: set[Digest]) -> list[Failure]:
     try:
         absorb(index, _claims(read_segment(root / info.name, digest_in(info.name)), kept))
@@ -130,6 +147,8 @@ def _claims(records: Iterator[Record] | tuple[Record, ...], kept: set[Digest]) -
             yield record
         elif isinstance(record, Location) and record.kept:
             kept.add(record.known.digest)
+        elif isinstance(record, Kept):
+            kept.add(record.object)
 
 
 def _mark_kept(index: Index, kept: set[Digest]) -> None:

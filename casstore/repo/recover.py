@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from casstore.catalog.index import now, put_objects
 from casstore.catalog.journal import Claimed, replay
 from casstore.catalog.merge import merge
-from casstore.catalog.records import Claim, Location, Record
+from casstore.catalog.records import Claim, Kept, Location, Record
 from casstore.catalog.segment import write_segment
 from casstore.catalog.tracking import absorb
 from casstore.digest import Digest
@@ -43,7 +43,7 @@ def recovered(local: Local) -> Iterator[Claimed]:
             claims = [record for record in records if isinstance(record, Claim)]
             _recover_objects(local, claims)
             absorb(local.index, claims)
-            _recover_kept(local, (record for record in records if isinstance(record, Location)))
+            _recover_kept(local, records)
         yield claimed
     finally:
         claimed.release()
@@ -54,17 +54,14 @@ def seal(local: Local) -> None:
     with recovered(local) as claimed:
         records = replay(claimed.paths).records
         claims = merge(record for record in records if isinstance(record, Claim))
-        locations = {record.known.digest: record for record in records if isinstance(record, Location)}
-        sealed = [*_by_name(claims), *_by_name(locations)]
-        add_segment(local, sealed)
+        add_segment(local, [*_by_name(claims), *map(Kept, sorted(_kept(records)))])
         claimed.discard()
 
 
 def reseal(local: Local) -> None:
     """Write all that the index knows into a segment, in place of one that was lost."""
-    kept = (info.digest for info in local.index.objects() if info.kept)
-    locations = (Location(known, kept=True) for digest in kept if (known := local.index.known(digest)))
-    add_segment(local, chain(local.index.claims(), locations))
+    kept = (Kept(info.digest) for info in local.index.objects() if info.kept)
+    add_segment(local, chain(local.index.claims(), kept))
 
 
 def add_segment(local: Local, records: Iterable[Record]) -> Digest:
@@ -85,13 +82,20 @@ def _recover_objects(local: Local, claims: Iterable[Claim]) -> None:
                     put_objects(connection, [found], used=now())
 
 
-def _recover_kept(local: Local, locations: Iterable[Location]) -> None:
-    for location in locations:
-        known = location.known
+def _recover_kept(local: Local, records: Iterable[Record]) -> None:
+    for digest in _kept(records):
         with contextlib.suppress(FileNotFoundError, IntegrityError):
-            found = examine(local.path(local.objects.name(known.digest)), known)
+            found = local.index.known(digest)
+            if found is None or found.place is None:
+                found = examine(local.path(local.objects.name(digest)), Stored(digest, UNKNOWN, 0))
             with local.index.writing() as connection:
                 put_objects(connection, [found], used=0, kept=True)
+
+
+def _kept(records: Iterable[Record]) -> set[Digest]:
+    """Return the objects put by hand that records tell of, in either way."""
+    kept = {record.object for record in records if isinstance(record, Kept)}
+    return kept | {record.known.digest for record in records if isinstance(record, Location) and record.kept}
 
 
 def _by_name(records: Mapping[T, R]) -> list[R]:

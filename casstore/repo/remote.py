@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from casstore.backends import open_backend
-from casstore.catalog.segment import SEGMENT_MAX, read_segment
 from casstore.catalog.tracking import Tracking
 from casstore.digest import Digest
-from casstore.errors import CasstoreError, FormatError, IntegrityError, NotFoundError
+from casstore.errors import FormatError, NotFoundError
+from casstore.repo.manifest import Listed, ManifestReader, Vanished
 from casstore.repo.plan import Contact, Failure
-from casstore.repo.transfer import parallel
-from casstore.store.layout import MANIFEST, MARKER, digest_in, segment_name
-from casstore.store.marker import Marker, ensure_marker, read_marker
+from casstore.store.layout import MARKER, segment_name
+from casstore.store.marker import PACKED, Marker, ensure_marker, read_marker, require_feature
 from casstore.store.objects import ObjectStore
-from casstore.store.sealed import UNKNOWN, Stored, examine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from casstore.config import RemoteConfig
     from casstore.repo.local import Local
 
@@ -60,6 +56,7 @@ class Remote:
             durable=local.durable,
         )
         self.tracking = Tracking(local.index, config.identity)
+        self._reader = ManifestReader(local, self.backend, self.tracking)
         self._marker = self.tracking.marker()
 
     def objects(self) -> ObjectStore:
@@ -68,48 +65,57 @@ class Remote:
         Raises:
             NotFoundError: There is no store.
         """
-        if self._marker is None:
-            self._marker = read_marker(self.backend)
-            self.tracking.remember_marker(self._marker)
-        return self._objects(self._marker)
+        return self._objects(self._marker or self._read_marker())
 
-    def prepare(self) -> ObjectStore:
-        """Return the remote's objects, for writing; the store is begun if there is none."""
-        if self._marker is None:
-            self._marker = ensure_marker(self.backend)
-            self.tracking.remember_marker(self._marker)
-        return self._objects(self._marker)
+    def _read_marker(self) -> Marker:
+        self._marker = read_marker(self.backend)
+        self.tracking.remember_marker(self._marker)
+        return self._marker
+
+    def prepare(self, *, packs: bool = False) -> ObjectStore:
+        """Return the remote's objects, for writing; the store is begun if there is none.
+
+        Args:
+            packs: Whether packs or merged segments will be written.
+        """
+        before = self._marker
+        marker = before or ensure_marker(self.backend)
+        if packs:
+            marker = require_feature(self.backend, marker, PACKED)
+        if marker != before:
+            self._marker = marker
+            self.tracking.remember_marker(marker)
+        return self._objects(marker)
 
     def refresh(self) -> Refreshed:
-        """Take over what is new in the remote's manifest: one LIST, and one GET a new segment."""
+        """Take over what is new in the remote's manifest: one LIST, and one GET a new segment.
+
+        A segment that is gone when it is asked for was collected meanwhile: then it is listed once more.
+        """
+        refreshed, gone = self._refresh()
+        if gone:
+            again, _ = self._refresh()
+            return replace(again, entries=refreshed.entries + again.entries, due=refreshed.due)
+        return refreshed
+
+    def _refresh(self) -> tuple[Refreshed, bool]:
         known = self.tracking.segments()  # before the LIST: what is published meanwhile has not vanished
-        listed = dict(self._listed())
-        if known - listed.keys() or (not listed and self._has_lost_marker()):
+        listed = self._reader.list()
+        try:
+            if not listed and self._has_lost_marker():
+                raise Vanished
+            return self._take_over(known, listed)
+        except Vanished:
             # The remote was emptied or replaced: nothing believed of it holds.
             self.tracking.reset()
-            self._marker, known = None, set()
+            self._marker = None
+            return self._take_over(set(), listed)
+
+    def _take_over(self, known: set[Digest], listed: list[Listed]) -> tuple[Refreshed, bool]:
         contact = self._contact(len(listed))  # a store that must not be read is refused before it is
         due = self.tracking.due()
-        entries = 0
-        failures: list[Failure] = []
-        new = [item for item in listed.items() if item[0] not in known]
-        for (digest, _), fetched in parallel(self._fetch_segment, new):
-            try:
-                if isinstance(fetched, CasstoreError):
-                    raise fetched
-                entries += self._apply(digest, is_new=fetched)
-            except (IntegrityError, FormatError, NotFoundError) as reason:
-                failures.append(Failure(segment_name(digest), str(reason)))
-        return Refreshed(contact, entries, due, tuple(failures))
-
-    def _apply(self, digest: Digest, *, is_new: bool) -> int:
-        path = self._local.path(segment_name(digest))
-        try:
-            return self.tracking.apply(digest, read_segment(path, digest))
-        except FormatError:
-            if is_new:  # a refused segment leaves nothing behind
-                path.unlink(missing_ok=True)
-            raise
+        taken = self._reader.take_over(known, listed)
+        return Refreshed(contact, taken.entries, due, taken.failures), taken.gone
 
     def publish(self, segment: Digest) -> None:
         """Upload a segment that stands in the local manifest."""
@@ -128,48 +134,19 @@ class Remote:
 
     def _contact(self, segments: int) -> Contact:
         if self._marker is not None:
-            return Contact(self.name, segments, part_size=self.backend.part_size)
+            packs = PACKED in self._marker.features
+            return Contact(self.name, segments, packs=packs, part_size=self.backend.part_size)
         try:
-            self.objects()
+            marker = self._read_marker()
         except NotFoundError:
             if segments:
                 raise FormatError(
                     f"{self.backend.url} has a manifest but no {MARKER}: restore it, or use another prefix"
                 ) from None
             return Contact(self.name, 0, first=True, empty=True, part_size=self.backend.part_size)
-        return Contact(self.name, segments, part_size=self.backend.part_size)
-
-    def _listed(self) -> Iterable[tuple[Digest, int]]:
-        for info in self.backend.list(MANIFEST):
-            try:
-                yield digest_in(info.name), info.size
-            except FormatError:  # not ours: a file that some tool left there
-                continue
-
-    def _fetch_segment(self, item: tuple[Digest, int]) -> bool:
-        """Bring a segment into the local manifest; return whether it was not there."""
-        digest, stored = item
-        name = segment_name(digest)
-        if self._has_segment(digest):  # another remote has it too, or the index was rebuilt
-            return False
-        if stored > SEGMENT_MAX:
-            raise IntegrityError(f"it takes {stored} bytes; a segment takes at most {SEGMENT_MAX}")
-        with self._local.objects.spooled() as path:
-            self.backend.download(name, path)
-            examine(path, Stored(digest, UNKNOWN, stored), limit=SEGMENT_MAX)
-            self._local.backend.upload(path, name, consume=True)
-        return True
-
-    def _has_segment(self, digest: Digest) -> bool:
-        name = segment_name(digest)
-        try:
-            examine(self._local.path(name), Stored(digest, UNKNOWN, 0), limit=SEGMENT_MAX)
-        except FileNotFoundError:
-            return False
-        except IntegrityError:
-            self._local.quarantine(name)
-            return False
-        return True
+        packs = PACKED in marker.features
+        return Contact(self.name, segments, packs=packs, part_size=self.backend.part_size)
 
     def _objects(self, marker: Marker) -> ObjectStore:
-        return ObjectStore(self.backend, marker.shards, self._local.codec, self._local.spool)
+        here = self._local.objects.dictionaries
+        return ObjectStore(self.backend, marker.shards, self._local.codec, self._local.spool, here)

@@ -10,6 +10,7 @@ from casstore.errors import FormatError
 
 MARKER = "casstore.json"
 OBJECTS = "objects"
+PACKS = "packs"
 MANIFEST = "manifest"
 SUFFIX = ".zst"
 
@@ -19,13 +20,22 @@ DEFAULT_SHARDS = (1, 1)
 
 def object_name(digest: Digest, shards: tuple[int, int] = DEFAULT_SHARDS) -> str:
     """Return the name of a loose object, ``objects/a/b/<digest>.zst``."""
-    first, second = shards
-    return f"{OBJECTS}/{digest[:first]}/{digest[first : first + second]}/{digest}{SUFFIX}"
+    return _sharded(OBJECTS, digest, shards)
+
+
+def pack_name(digest: Digest, shards: tuple[int, int] = DEFAULT_SHARDS) -> str:
+    """Return the name of a pack, ``packs/a/b/<digest>.zst``."""
+    return _sharded(PACKS, digest, shards)
 
 
 def segment_name(digest: Digest) -> str:
     """Return the name of a segment, ``manifest/<digest>.zst``."""
     return f"{MANIFEST}/{digest}{SUFFIX}"
+
+
+def _sharded(folder: str, digest: Digest, shards: tuple[int, int]) -> str:
+    first, second = shards
+    return f"{folder}/{digest[:first]}/{digest[first : first + second]}/{digest}{SUFFIX}"
 
 
 def digest_in(name: str) -> Digest:

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from casstore.backends.base import Backend
 
 VERSION = 1
-FEATURES: frozenset[str] = frozenset()
-"""Features this version can read; ``packs`` will be the first."""
+PACKED = "packs"
+"""The feature of a store that may hold packs, merged segments and doomed files."""
+
+FEATURES: frozenset[str] = frozenset({PACKED})
+"""Features this version can read."""
 
 _MARKER_MAX = 64 * 1024
 _SHARD_MAX = 4
@@ -32,7 +35,7 @@ class Marker:
     """
 
     shards: tuple[int, int] = DEFAULT_SHARDS
-    features: tuple[str, ...] = ()
+    features: tuple[str, ...] = (PACKED,)
 
 
 def encode_marker(marker: Marker) -> bytes:
@@ -91,6 +94,15 @@ def ensure_marker(backend: Backend) -> Marker:
     except ExistsError:
         return read_marker(backend)
     return marker
+
+
+def require_feature(backend: Backend, marker: Marker, feature: str) -> Marker:
+    """Let the marker of the store on `backend` name a feature that the store is about to need."""
+    if feature in marker.features:
+        return marker
+    upgraded = Marker(marker.shards, tuple(sorted({*marker.features, feature})))
+    backend.write(MARKER, encode_marker(upgraded))
+    return upgraded
 
 
 def _fields(content: bytes, where: str) -> dict[str, object]:

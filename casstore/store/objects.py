@@ -1,6 +1,6 @@
 """Objects on one backend: put, read whole or in part, verify.  Floor: store.
 
-An object is a sealed file (`casstore.store.sealed`). Whoever reads says what it believes of the object
+An object is a sealed file (`casstore.store.sealed`) or lies in a pack (`casstore.store.pack`). Whoever reads says what it believes of the object
 (`Stored`); nothing is returned that does not fit its digest, or for a part, the digests of its frames. This
 module knows of no index, entry or remote.
 """
@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from casstore.digest import Digest, digest_of
 from casstore.errors import IntegrityError
-from casstore.store.codec import FRAME_SIZE, Codec, decompress, read_frames, seal, unseal
-from casstore.store.layout import object_name
-from casstore.store.sealed import Frames, Stored, create, examine, write_sealed
+from casstore.store.codec import FRAME_SIZE, Codec, Dictionary, decompress, read_frames, seal, unseal
+from casstore.store.layout import object_name, pack_name
+from casstore.store.pack import decode_member
+from casstore.store.sealed import Frames, Place, Stored, create, examine, write_sealed
 
 if TYPE_CHECKING:
     from casstore.backends.base import Backend
+    from casstore.store.dictionaries import Dictionaries
 
 STREAMED = 16 * 1024 * 1024
 """Stored bytes from which a file is moved through a spool file, not through memory."""
@@ -36,17 +38,30 @@ class ObjectStore:
         shards: Widths of the folder levels, as the store's marker gives them.
         codec: Compresses what is put.
         spool: A local folder for the unfinished files of large objects.
+        dictionaries: Where the dictionaries of packs are found, which is always here.
     """
 
-    def __init__(self, backend: Backend, shards: tuple[int, int], codec: Codec, spool: Path) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        shards: tuple[int, int],
+        codec: Codec,
+        spool: Path,
+        dictionaries: Dictionaries,
+    ) -> None:
         self.backend = backend
+        self.dictionaries = dictionaries
         self._shards = shards
         self._codec = codec
         self._spool = spool
 
     def name(self, digest: Digest) -> str:
-        """Return the name of an object's file."""
+        """Return the name of an object's own file."""
         return object_name(digest, self._shards)
+
+    def pack_name(self, pack: Digest) -> str:
+        """Return the name of a pack's file."""
+        return pack_name(pack, self._shards)
 
     def put(self, content: bytes, digest: Digest | None = None) -> Stored:
         """Store `content`, whose digest a caller may already know."""
@@ -75,10 +90,20 @@ class ObjectStore:
         """Return the content of an object.
 
         Raises:
-            NotFoundError: Its file is not there.
+            NotFoundError: Its file is not there, or its pack, or the pack's dictionary.
             IntegrityError: The file does not hold it.
         """
+        if known.place is not None:
+            return decode_member(self.frame(known, known.place), known, self.dictionary(known.place))
         return decode(self.backend.read(self.name(known.digest)), known)
+
+    def frame(self, known: Stored, place: Place) -> bytes:
+        """Return the frame of an object in a pack, unverified, by one ranged read."""
+        return self.backend.read_range(self.pack_name(place.pack), place.offset, known.stored)
+
+    def dictionary(self, place: Place) -> Dictionary | None:
+        """Return what an object's frame in a pack was compressed with."""
+        return None if place.dictionary is None else self.dictionaries(place.dictionary)
 
     def get_range(self, known: Stored, start: int, length: int) -> bytes:
         """Return up to `length` bytes of content from offset `start`, reading only their frames."""

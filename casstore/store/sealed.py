@@ -48,20 +48,37 @@ class Frames:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a pack an object lies.
+
+    Attributes:
+        pack: The pack.
+        offset: Bytes of the pack before the object's frame.
+        dictionary: What the frame needs to be decompressed.
+    """
+
+    pack: Digest
+    offset: int
+    dictionary: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """What is known of an object where it is stored.
 
     Attributes:
         digest: SHA-256 of its content.
         size: Bytes of content.
-        stored: Bytes of the file.
+        stored: Bytes of the file, or of its frame in a pack.
         frames: Its frames, where it has several and they are known.
+        place: Where it lies in a pack; None where it has a file of its own.
     """
 
     digest: Digest
     size: int
     stored: int
     frames: Frames | None = None
+    place: Place | None = None
 
 
 def create(path: Path) -> BinaryIO:
@@ -83,15 +100,44 @@ def write_sealed(source: BinaryIO, file: BinaryIO, codec: Codec) -> Stored:
         BackendError: `file` cannot be written, most likely since the disk is full.
         OSError: `source` cannot be read.
     """
-    total = _Total()
-    content = _read_full(source)
-    while content or not total.lengths:
-        frame = codec.compress(content)
-        _write(file, frame)
-        total.add(frame, content)
-        content = _read_full(source)
-    _write(file, seal_for(total.checksum))
-    return total.known()
+    writer = SealedWriter(file, codec)
+    writer.add(source)
+    return writer.finish()
+
+
+class SealedWriter:
+    """Writes a sealed file, source by source.
+
+    Args:
+        file: Where to; written from front to back.
+        codec: Compresses what is added.
+    """
+
+    def __init__(self, file: BinaryIO, codec: Codec) -> None:
+        self._file = file
+        self._codec = codec
+        self._total = Total()
+
+    def add(self, source: BinaryIO) -> None:
+        """Compress all of `source`, beginning with a new frame."""
+        while content := _read_full(source):
+            self._add(self._codec.compress(content), content)
+
+    def copy(self, frames: BinaryIO, length: int) -> None:
+        """Copy frames, undecoded but for their checksums, from the next `length` bytes of `frames`."""
+        for frame in read_frames(frames, length):
+            self._add(frame, decompress(frame))
+
+    def finish(self) -> Stored:
+        """Write the seal, and return what the file holds."""
+        if not self._total.lengths:
+            self._add(self._codec.compress(b""), b"")
+        _write(self._file, seal_for(self._total.checksum))
+        return self._total.known()
+
+    def _add(self, frame: bytes, content: bytes) -> None:
+        _write(self._file, frame)
+        self._total.add(frame, content)
 
 
 def _write(file: BinaryIO, content: bytes) -> None:
@@ -102,23 +148,24 @@ def _write(file: BinaryIO, content: bytes) -> None:
         raise from_os_error(error, "write", "an unfinished file", str(getattr(file, "name", ""))) from error
 
 
-def examine(path: Path, expected: Stored, *, limit: int = UNBOUNDED) -> Stored:
+def examine(path: Path, expected: Stored, *, limit: int = UNBOUNDED, even: bool = True) -> Stored:
     """Verify the sealed file at `path` in bounded memory, and return what it truly holds, frames included.
 
     Args:
         path: A local file.
         expected: Its digest; and its size, or `UNKNOWN`.
         limit: Bytes of content at which to give up.
+        even: Whether every frame but the last must be full, so that any part of the content can be found.
 
     Raises:
         IntegrityError: It does not hold the expected content.
     """
-    total = _Total()
+    total = Total()
     limit = limit if expected.size == UNKNOWN else expected.size
     with path.open("rb") as file:
         length = os.fstat(file.fileno()).st_size - SEAL_SIZE
         for frame in read_frames(file, length):
-            if total.size != len(total.lengths) * FRAME_SIZE:
+            if even and total.size != len(total.lengths) * FRAME_SIZE:
                 raise IntegrityError(f"{path.name} has a frame of less than 4 MiB that is not its last")
             total.add(frame, decompress(frame))
             if total.size > limit:
@@ -144,8 +191,14 @@ def claimed_size(path: Path) -> int:
         return sum(content_size(frame) for frame in read_frames(file, length))
 
 
-class _Total:
-    """Adds up the frames of one object as they go by."""
+class Total:
+    """Adds up the frames of one file as they go by.
+
+    Attributes:
+        checksum: Their CRC-32.
+        size: Bytes of their content.
+        lengths: Bytes of each.
+    """
 
     def __init__(self) -> None:
         self._whole = hashlib.sha256()
@@ -155,6 +208,7 @@ class _Total:
         self._digests: list[Digest] = []
 
     def add(self, frame: bytes, content: bytes) -> None:
+        """Take in the next frame, and what it holds."""
         self._whole.update(content)
         self.checksum = zlib.crc32(frame, self.checksum)
         self.size += len(content)
@@ -162,6 +216,7 @@ class _Total:
         self._digests.append(digest_of(content))
 
     def known(self) -> Stored:
+        """Return what a file of these frames holds."""
         frames = Frames(tuple(self.lengths), tuple(self._digests)) if len(self.lengths) > 1 else None
         return Stored(Digest(self._whole.hexdigest()), self.size, sum(self.lengths) + SEAL_SIZE, frames)
 

@@ -1,0 +1,277 @@
+"""Pull: bringing what a remote has.  Floor: repo.
+
+Packs of which enough is wanted are taken whole and stay packs; of others, the wanted parts are read and written
+into a new pack. Large objects come as files of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, BinaryIO
+
+from casstore.catalog.index import now, put_objects
+from casstore.errors import CasstoreError, IntegrityError, NotFoundError
+from casstore.repo.plan import Failure
+from casstore.repo.plan_pull import Offer, PullPlan, Range, WholePack, plan_pull
+from casstore.repo.run import Report, Run
+from casstore.repo.transfer import parallel
+from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, Pack, PackWriter, decode_member
+from casstore.store.sealed import Stored, create
+
+if TYPE_CHECKING:
+    from casstore.catalog.tracking import Sides
+    from casstore.digest import Digest
+    from casstore.events import OnEvent
+    from casstore.repo.local import Local
+    from casstore.repo.remote import Refreshed, Remote
+    from casstore.repo.repository import Repository
+    from casstore.store.objects import ObjectStore
+
+_BATCH = 200
+"""Objects in files of their own whose move is noted in one transaction: what an interruption may repeat."""
+
+_LOOKS = 3
+"""How often a pull looks at the manifest, where what it wants was moved meanwhile."""
+
+
+@dataclass(slots=True)
+class Brought:
+    """What one job brought, and what it could not.
+
+    Attributes:
+        objects: Objects that are here now, in files of their own.
+        packs: Packs that are here now.
+        frames: Verified frames of objects, which are nowhere yet.
+        count: How many objects that is, of those wanted.
+        stored: Bytes that were moved.
+        failures: What could not be brought.
+        gone: The objects whose file was not there.
+    """
+
+    objects: list[Stored] = field(default_factory=list)
+    packs: list[Pack] = field(default_factory=list)
+    frames: list[tuple[Stored, bytes]] = field(default_factory=list)
+    count: int = 0
+    stored: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    gone: list[Digest] = field(default_factory=list)
+
+
+def pull(
+    repository: Repository, name: str | None, on_event: OnEvent, workers: int | None, *, manifest_only: bool
+) -> Report:
+    """Bring what the remote has."""
+    remote = repository.remote(name)
+    run = Run("pull", remote, on_event, workers)
+    refreshed = remote.refresh()
+    plan = planned_pull(repository, remote, refreshed, manifest_only=manifest_only)
+    run.entries = plan.entries
+    if manifest_only:
+        return run.report(plan)
+    current = plan
+    for look in range(_LOOKS):
+        gone = _Download(repository.local, remote, current, run).run() if current.objects else []
+        _settle(remote, current, run)
+        if not gone or look == _LOOKS - 1:
+            break
+        # What was gone may have been merged into another pack: the manifest tells.
+        before = remote.tracking.sides(gone)
+        again = remote.refresh()
+        moved = {digest for digest, side in remote.tracking.sides(gone).items() if _moved(before[digest], side)}
+        if not moved:
+            break
+        run.failures = [failure for failure in run.failures if failure.name not in moved]
+        current = planned_pull(repository, remote, again, manifest_only=False)
+    remote.tracking.disbelieve(failure.name for failure in run.failures)  # type: ignore[misc]
+    return run.report(plan)
+
+
+def planned_pull(
+    repository: Repository, remote: Remote, refreshed: Refreshed, *, manifest_only: bool
+) -> PullPlan:
+    """Return what a pull would do, now that the remote's manifest was read."""
+    index, tracking = repository.local.index, remote.tracking
+    wanted = [] if manifest_only else tracking.wanted()
+    sides = tracking.sides(digest for item in wanted for digest in item.objects)
+    packs = index.packs(
+        {side.there.place.pack for side in sides.values() if side.there is not None and side.there.place}
+    )
+    used = {pack.dictionary for pack in packs.values() if pack.dictionary is not None}
+    known = tracking.sides(used)
+    offer = Offer(
+        wanted,
+        sides,
+        repository.max_size - index.evictable(),
+        refreshed.entries,
+        0 if manifest_only else refreshed.due,
+        packs,
+        {digest: side.there.stored for digest, side in known.items() if side.there and not side.here},
+    )
+    return replace(plan_pull(refreshed.contact, offer), failures=refreshed.failures)
+
+
+def _moved(before: Sides, after: Sides) -> bool:
+    return after.there is not None and after.there != before.there
+
+
+def _settle(remote: Remote, plan: PullPlan, run: Run) -> None:
+    bad = {failure.name for failure in run.failures}
+    remote.tracking.brought(item for item in plan.wanted if not bad.intersection(item.objects))
+
+
+class _Download:
+    """Brings the objects of a plan."""
+
+    def __init__(self, local: Local, remote: Remote, plan: PullPlan, run: Run) -> None:
+        self._local = local
+        self._plan = plan
+        self._run = run
+        self._source: ObjectStore = remote.objects()
+        self._loose: list[Stored] = []
+        self._gone: list[Digest] = []
+
+    def run(self) -> list[Digest]:
+        """Bring everything, noting what is here as it comes; return the objects whose file was not there."""
+        plan, run = self._plan, self._run
+        run.start(plan)
+        try:
+            for digest in plan.dictionaries:
+                self._bring_dictionary(digest)
+            with contextlib.ExitStack() as stack:
+                repacker = stack.enter_context(_repacker(self._local))
+                for _, result in parallel(self._bring, self._jobs(), run.workers):
+                    self._note(result, repacker)
+        finally:
+            self._note_loose()
+            run.finish()
+        return self._gone
+
+    def _jobs(self) -> Iterator[WholePack | Range | Stored]:
+        return itertools.chain(self._plan.whole, self._plan.ranges, self._plan.loose)
+
+    def _bring(self, job: WholePack | Range | Stored) -> Brought:
+        if isinstance(job, WholePack):
+            return self._bring_whole(job)
+        if isinstance(job, Range):
+            return self._bring_range(job)
+        try:
+            known = self._local.bring(self._source, job)
+        except (NotFoundError, IntegrityError) as error:
+            return _failed([job.digest], error)
+        return Brought([known], count=1, stored=known.stored)
+
+    def _bring_whole(self, whole: WholePack) -> Brought:
+        try:
+            pack = self._local.bring_pack(self._source, whole.pack.digest)
+        except (NotFoundError, IntegrityError) as error:
+            return _failed(whole.members, error)
+        absent = sorted(set(whole.members).difference(pack.contents.digests))
+        failures = [Failure(digest, f"it is not in pack {pack.digest}, as recorded") for digest in absent]
+        count = len(whole.members) - len(absent)
+        return Brought(packs=[pack], count=count, stored=pack.stored, failures=failures)
+
+    def _bring_range(self, part: Range) -> Brought:
+        digests = [known.digest for known in part.members]
+        try:
+            name = self._source.pack_name(part.pack)
+            content = memoryview(self._source.backend.read_range(name, part.start, part.length))
+        except (NotFoundError, IntegrityError) as error:
+            return _failed(digests, error)
+        brought = Brought(stored=part.length)
+        for known in part.members:
+            if known.place is None:
+                continue
+            start = known.place.offset - part.start
+            frame = bytes(content[start : start + known.stored])
+            try:
+                decode_member(frame, known, self._source.dictionary(known.place))
+            except (NotFoundError, IntegrityError) as error:
+                brought.failures.append(Failure(known.digest, str(error)))
+            else:
+                brought.frames.append((known, frame))
+        brought.count = len(brought.frames)
+        return brought
+
+    def _bring_dictionary(self, digest: Digest) -> None:
+        # Where it cannot be had, each object that needs it fails, and says so.
+        with contextlib.suppress(NotFoundError, IntegrityError):
+            self._local.bring_dictionary(self._source, digest)
+
+    def _note(self, result: Brought | CasstoreError, repacker: Repacker) -> None:
+        if isinstance(result, CasstoreError):  # the remote or the disk fails: it will for the others too
+            raise result
+        for pack in result.packs:
+            self._local.adopt(pack, used=now())
+        for known, frame in result.frames:
+            repacker.add(known, frame)
+        self._loose += result.objects
+        if len(self._loose) >= _BATCH:
+            self._note_loose()
+        self._run.failures += result.failures
+        self._gone += result.gone
+        self._run.advance(result.count, result.stored)
+
+    def _note_loose(self) -> None:
+        if self._loose:
+            with self._local.index.writing() as connection:
+                put_objects(connection, self._loose, used=now())
+            self._loose = []
+
+
+def _failed(digests: Sequence[Digest], error: CasstoreError) -> Brought:
+    gone = list(digests) if isinstance(error, NotFoundError) else []
+    return Brought(failures=[Failure(digest, str(error)) for digest in digests], gone=gone)
+
+
+class Repacker:
+    """Writes verified frames into new local packs, one for each dictionary."""
+
+    def __init__(self, local: Local, stack: contextlib.ExitStack) -> None:
+        self._local = local
+        self._stack = stack
+        self._open: dict[Digest | None, tuple[PackWriter, BinaryIO]] = {}
+
+    def add(self, known: Stored, frame: bytes) -> None:
+        """Add an object from another pack."""
+        dictionary = known.place.dictionary if known.place is not None else None
+        if dictionary not in self._open:
+            self._open[dictionary] = self._begin(dictionary)
+        writer, _ = self._open[dictionary]
+        writer.add_frame(known.digest, known.size, frame)
+        if writer.stored >= PACK_FRAMES or len(writer) == PACK_MEMBERS:
+            self._finish(dictionary)
+
+    def finish(self) -> None:
+        """Put what was added in its place."""
+        for dictionary in list(self._open):
+            self._finish(dictionary)
+
+    def _begin(self, dictionary: Digest | None) -> tuple[PackWriter, BinaryIO]:
+        path = self._stack.enter_context(self._local.objects.spooled())
+        file = self._stack.enter_context(create(path))
+        loaded = None if dictionary is None else self._local.objects.dictionaries(dictionary)
+        return PackWriter(file, self._local.codec, loaded), file
+
+    def _finish(self, dictionary: Digest | None) -> None:
+        from pathlib import Path
+
+        writer, file = self._open.pop(dictionary)
+        pack = writer.finish()
+        file.close()
+        name = self._local.objects.pack_name(pack.digest)
+        self._local.backend.upload(Path(file.name), name, consume=True)
+        self._local.adopt(pack, used=now())
+
+
+@contextlib.contextmanager
+def _repacker(local: Local) -> Iterator[Repacker]:
+    """Yield a repacker, whose packs are put in place also when this is interrupted."""
+    with contextlib.ExitStack() as stack:
+        repacker = Repacker(local, stack)
+        try:
+            yield repacker
+        finally:
+            repacker.finish()

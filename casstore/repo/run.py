@@ -1,0 +1,94 @@
+"""What adds up while a push or a pull runs, and the report of it.  Floor: repo."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from casstore.events import Advanced, Finished, OnEvent, Started
+
+if TYPE_CHECKING:
+    from casstore.repo.plan import Failure, Plan
+    from casstore.repo.remote import Remote
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a push or a pull did.
+
+    Attributes:
+        operation: ``push`` or ``pull``.
+        remote: The remote's name.
+        objects: Objects moved.
+        entries: Entries and tombstones that became known.
+        bytes: Stored bytes moved: of objects, packs and parts of packs; segments are not counted.
+        requests: Requests sent, by verb.
+        seconds: Wall time.
+        left: Objects that stay behind; see `Plan`.
+        failures: What could not be moved or was refused.
+    """
+
+    operation: str
+    remote: str
+    objects: int
+    entries: int
+    bytes: int
+    requests: Mapping[str, int]
+    seconds: float
+    left: int
+    failures: tuple[Failure, ...]
+
+
+class Run:
+    """What adds up while a push or a pull runs.
+
+    Args:
+        operation: ``push`` or ``pull``.
+        remote: The remote.
+        on_event: Told of the progress.
+        workers: Requests under way at once.
+    """
+
+    def __init__(self, operation: str, remote: Remote, on_event: OnEvent, workers: int | None) -> None:
+        self.workers = workers
+        self.entries = 0
+        self.failures: list[Failure] = []
+        self._operation = operation
+        self._remote = remote
+        self._on_event = on_event
+        self._begun = time.monotonic()
+        self._before = dict(remote.backend.requests())
+        self._objects = 0
+        self._bytes = 0
+
+    def start(self, plan: Plan) -> None:
+        """Tell what will move."""
+        self._on_event(Started(self._operation, len(plan.objects), plan.bytes))
+
+    def advance(self, objects: int, stored: int) -> None:
+        """Tell what has moved: objects, and stored bytes."""
+        self._objects += objects
+        self._bytes += stored
+        self._on_event(Advanced(self._operation, objects, stored))
+
+    def finish(self) -> None:
+        """Tell that nothing moves any more."""
+        self._on_event(Finished(self._operation))
+
+    def report(self, plan: Plan) -> Report:
+        """Return what was done of a plan."""
+        after = self._remote.backend.requests()
+        requests = {verb: count - self._before.get(verb, 0) for verb, count in after.items()}
+        return Report(
+            self._operation,
+            self._remote.name,
+            self._objects,
+            self.entries,
+            self._bytes,
+            {verb: count for verb, count in requests.items() if count},
+            time.monotonic() - self._begun,
+            plan.left,
+            plan.failures + tuple(self.failures),
+        )
