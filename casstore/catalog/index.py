@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -183,9 +183,7 @@ class Index(Database):
         query = f"SELECT {columns} FROM objects WHERE digest > ? ORDER BY digest LIMIT 1000"
         yield from self._pages(
             query,
-            lambda row: ObjectInfo(
-                Digest(row[0].hex()), row[1], row[2], row[3], bool(row[4]), bool(row[5])
-            ),
+            lambda row: ObjectInfo(Digest(row[0].hex()), row[1], row[2], row[3], bool(row[4]), bool(row[5])),
         )
 
     def resolve(self, prefix: str) -> Key:
@@ -252,7 +250,7 @@ class Index(Database):
             row = connection.execute(statements.CURRENT_DICTIONARY).fetchone()
         return None if row is None else Digest(row[0].hex())
 
-    def eviction_order(self) -> Iterator[Candidate]:
+    def eviction_order(self) -> Generator[Candidate, None, None]:
         """Yield what may be evicted, the first to go first."""
         self.flush()
         with self.aside() as connection, contextlib.closing(connection.execute(statements.EVICTABLE)) as rows:
@@ -362,9 +360,7 @@ def put_objects(
     for known in objects:
         pack, offset = packs.place(known)
         frames = dump_frames(known.frames)
-        rows.append(
-            (bytes.fromhex(known.digest), known.size, known.stored, used, kept, frames, pack, offset)
-        )
+        rows.append((bytes.fromhex(known.digest), known.size, known.stored, used, kept, frames, pack, offset))
     rows.sort()  # neighbours in the table: half the time of a random order
     connection.executemany(statements.PUT_OBJECT if replace else statements.ADD_OBJECT, rows)
     if kept:

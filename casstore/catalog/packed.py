@@ -102,7 +102,7 @@ def loose_objects(index: Index, below: int) -> Iterator[Stored]:
 def written_order(index: Index) -> Iterator[Digest]:
     """Yield the objects of all entries in the order the entries were written, some of them repeatedly.
 
-    A million take 32 MB: they are read at once, so that no statement stays open while a caller takes its time.
+    A million take 32 MB: read at once, so that no statement stays open while a caller takes its time.
     """
     order = bytearray()
     query = "SELECT object, refs FROM entries WHERE object IS NOT NULL ORDER BY created, key"

@@ -148,7 +148,7 @@ def _fits(group: list[_Thinned], more: list[Stored]) -> bool:
 def remove(local: Local, digests: Iterable[Digest], lost: Iterable[Digest] = ()) -> int:
     """Remove objects from here: first the belief, then the file.
 
-    What lies in a pack stays in it, unseen, until the pack is rewritten. Dictionaries that packs here need stay.
+    What lies in a pack stays in it, unseen, until that is rewritten. Dictionaries that packs here need stay.
 
     Args:
         local: The store.

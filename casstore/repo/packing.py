@@ -76,9 +76,7 @@ def pack_objects(
     return pack, [Failure(known.digest, str(error)) for known, error in failed]
 
 
-def _add_where_it_is(
-    local: Local, writer: PackWriter, known: Stored, dictionary: Dictionary | None
-) -> None:
+def _add_where_it_is(local: Local, writer: PackWriter, known: Stored, dictionary: Dictionary | None) -> None:
     """Add an object, once more where it was moved since it was looked up."""
     try:
         _add(local, writer, known, dictionary)

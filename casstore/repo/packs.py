@@ -1,8 +1,8 @@
 """The packs of the local store: looked at again when one turns out bad.  Floor: repo.
 
 Of a bad pack, what still verifies one by one is salvaged into a new one. What is lost is looked for in other
-files here; whoever reads then asks the remotes. A pack whose bytes are right may still say of an object what is
-not true, since anybody may have made it: then that object alone is no longer believed to be in it.
+files here; whoever reads then asks the remotes. A pack whose bytes are right may still say of an object what
+is not true, since anybody may have made it: then that object alone is no longer believed to be in it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from casstore.catalog.index import put_pack, remove_objects
 from casstore.catalog.packed import is_pack_here, leave_pack, members_of, move_objects, packs_here
 from casstore.errors import IntegrityError, NotFoundError
 from casstore.repo.packing import write_pack
-from casstore.store.pack import Pack, decode_member, read_contents, read_pack
+from casstore.store.pack import Pack, read_contents, read_pack
 from casstore.store.sealed import UNKNOWN, Place, Stored, create, examine
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def doubt_member(local: Local, known: Stored, place: Place) -> None:
     """Look again at an object that could not be read from its pack, and correct the belief.
 
-    Where its pack's dictionary is bad or gone, that is no longer believed to be here, and nothing else changes:
-    whoever reads may fetch it.
+    Where its pack's dictionary is bad or gone, that is no longer believed to be here, and nothing else
+    changes: whoever reads may fetch it.
     """
     if place.dictionary is not None and _doubt_dictionary(local, place.dictionary):
         return

@@ -86,9 +86,7 @@ class _Victims:
 
 
 def _digests(joined: bytearray) -> Iterator[Digest]:
-    return (
-        Digest(joined[start : start + _DIGEST].hex()) for start in range(0, len(joined), _DIGEST)
-    )
+    return (Digest(joined[start : start + _DIGEST].hex()) for start in range(0, len(joined), _DIGEST))
 
 
 @dataclass(slots=True)

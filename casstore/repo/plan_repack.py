@@ -80,7 +80,9 @@ def plan_thinning(shares: Iterable[Share]) -> tuple[PackInfo, ...]:
         share.pack
         for share in shares
         if share.objects < share.pack.members
-        and (share.objects == 0 or share.pack.stored - share.bytes - _table(share) >= DEAD * share.pack.stored)
+        and (
+            share.objects == 0 or share.pack.stored - share.bytes - _table(share) >= DEAD * share.pack.stored
+        )
     )
 
 

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from casstore.repo.remote import Refreshed, Remote
     from casstore.repo.repository import Repository
     from casstore.store.codec import Dictionary
-    from casstore.store.objects import ObjectStore
 
 _PACKS_AT_ONCE = 3
 """Packs in memory at once: each takes up to 25 MiB, and as much again while it is sent."""

@@ -101,7 +101,11 @@ def tidy_packs(local: Local) -> None:
 
 
 def _merge(
-    local: Local, packs: Sequence[PackInfo], dictionary: Dictionary | None, total: Rewritten, on_event: OnEvent
+    local: Local,
+    packs: Sequence[PackInfo],
+    dictionary: Dictionary | None,
+    total: Rewritten,
+    on_event: OnEvent,
 ) -> None:
     """Make one pack of several: with their own dictionary, or where they have none with the one given."""
     sources = [source for source in (source_of(local, pack) for pack in packs) if source is not None]

@@ -45,7 +45,7 @@ class VerifyReport:
 
 
 def verify(local: Local, on_event: OnEvent) -> VerifyReport:
-    """Read every object, pack and segment of the local store, and stop believing in the bad and the missing."""
+    """Read every file of the local store that holds content, and stop believing in the bad and the missing."""
     for folder in ("", f"{MANIFEST}/", f"{OBJECTS}/*/*/", f"{PACKS}/*/*/"):
         local.sweep(f"{folder}.*.tmp")
     files, packs, segments = (_listed(local, folder) for folder in (OBJECTS, PACKS, MANIFEST))
@@ -54,7 +54,8 @@ def verify(local: Local, on_event: OnEvent) -> VerifyReport:
     failures = _each(local, files, _check_object, on_event)
     members = _Members(local)
     failures += _each(local, packs, members.check_pack, on_event)
-    failures += members.failures
+    told = {failure.name for failure in failures}
+    failures += [failure for failure in members.failures if failure.name not in told]
     bad = _each(local, segments, _check_segment, on_event)
     if bad:  # perhaps no remote has them, and no journal still has their records
         reseal(local)
@@ -118,6 +119,7 @@ class _Members:
 
     def __init__(self, local: Local) -> None:
         self._local = local
+        self._present: set[Digest] = set()
         self._missing: set[Digest] = set()
         self.count = 0
         self.failures: list[Failure] = []
@@ -142,12 +144,18 @@ class _Members:
 
     def _has_dictionary(self, pack: Pack) -> bool:
         needed = pack.contents.dictionary
-        if needed is None or self._local.has_dictionary(needed):
+        if needed is None or needed in self._present:
             return True
-        if needed not in self._missing:
-            self._missing.add(needed)
-            name = self._local.objects.name(needed)
-            self.failures.append(Failure(name, f"it is the dictionary of pack {pack.digest}, and not here"))
+        if needed in self._missing:
+            return False
+        self._local.objects.dictionaries.forget(needed)  # what counts is its file
+        if self._local.has_dictionary(needed):
+            self._present.add(needed)
+            return True
+        self._missing.add(needed)
+        self._local.doubt(needed)
+        name = self._local.objects.name(needed)
+        self.failures.append(Failure(name, f"it is the dictionary of pack {pack.digest}, and not here"))
         return False
 
     def _is_good(self, known: Stored) -> bool:
@@ -156,7 +164,7 @@ class _Members:
         except NotFoundError:  # the pack was removed since it was read
             return False
         except IntegrityError as error:
-            if self._local.index.known(known.digest) == known:  # else it is known already, and nothing relies on it
+            if self._local.index.known(known.digest) == known:  # else nothing relies on it
                 self._local.doubt(known.digest, known)
                 self.failures.append(Failure(known.digest, str(error)))
             return False
