@@ -13,7 +13,7 @@ from casstore.repo.plan_push import TOC_ENTRY
 from casstore.store.pack import PACK_MEMBERS
 
 FANOUT = 4
-"""Packs of about one size that are merged into one: three of each size stay, and a byte is rewritten once a size."""
+"""Packs of about one size that become one: three of each size stay, and a byte is rewritten once a size."""
 
 FULL = 16 * 1024 * 1024
 """Bytes of a pack of local objects that counts as full; half of it is never merged."""
@@ -80,15 +80,13 @@ def plan_thinning(shares: Iterable[Share]) -> tuple[PackInfo, ...]:
         share.pack
         for share in shares
         if share.objects < share.pack.members
-        and (
-            share.objects == 0 or share.pack.stored - share.bytes - _table(share) >= DEAD * share.pack.stored
-        )
+        and share.pack.stored - _alive(share) >= DEAD * share.pack.stored
     )
 
 
-def _table(share: Share) -> int:
-    """Return the bytes that the table of contents takes, which are not dead."""
-    return TOC_ENTRY * share.objects
+def _alive(share: Share) -> int:
+    """Return the bytes that what lives in a pack takes, with its table of contents."""
+    return share.bytes + TOC_ENTRY * share.objects
 
 
 def _weight(pack: PackInfo) -> float:

@@ -1,4 +1,4 @@
-"""Repacking: the small objects of the local store into packs, and small packs into larger ones.  Floor: repo."""
+"""Repacking: small objects of the local store into packs, and small packs into larger ones.  Floor: repo."""
 
 from __future__ import annotations
 

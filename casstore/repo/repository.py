@@ -1,7 +1,7 @@
 """The repository: one local store and its remotes, as programs use them.  Floor: repo.
 
-Reading and writing stand in `casstore.repo.content`, since a hit must load no more than it needs; what takes time
-(sync, verify, evict, repack, rebuild) stands in modules of its own that are loaded when they are first asked for.
+Reading and writing stand in `casstore.repo.content`, since a hit must load no more than it needs; what takes
+time (sync, verify, evict, repack, rebuild) stands in modules that are loaded when they are first asked for.
 """
 
 from __future__ import annotations

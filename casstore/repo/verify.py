@@ -45,7 +45,7 @@ class VerifyReport:
 
 
 def verify(local: Local, on_event: OnEvent) -> VerifyReport:
-    """Read every file of the local store that holds content, and stop believing in the bad and the missing."""
+    """Read all that the local store holds, and stop believing in what is bad or missing."""
     for folder in ("", f"{MANIFEST}/", f"{OBJECTS}/*/*/", f"{PACKS}/*/*/"):
         local.sweep(f"{folder}.*.tmp")
     files, packs, segments = (_listed(local, folder) for folder in (OBJECTS, PACKS, MANIFEST))
