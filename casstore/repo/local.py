@@ -21,7 +21,7 @@ from casstore.catalog.journal import Journal
 from casstore.catalog.records import Claim, Kept
 from casstore.digest import Digest, digest_of
 from casstore.errors import IntegrityError, NotFoundError
-from casstore.store.codec import FRAME_SIZE, STORED_MAX, Codec, Dictionary, decompress, seal, unseal
+from casstore.store.codec import FRAME_SIZE, STORED_MAX, Codec, Dictionary, decompress, unseal
 from casstore.store.dictionaries import Dictionaries
 from casstore.store.objects import ObjectStore, decode
 from casstore.store.pack import Pack, read_pack

@@ -14,7 +14,7 @@ from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, PACKED_MAX
 from casstore.store.sealed import Stored
 
 TOC_ENTRY = 40
-"""Bytes that an object takes in a pack's table of contents: its digest, which does not compress, and lengths."""
+"""Bytes an object takes in a pack's table of contents: its digest, which does not compress, and lengths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def plan_push(contact: Contact, inventory: Inventory, packing: Packing) -> PushP
     loose = tuple(known for known in sent if known.size >= PACKED_MAX)
     dictionaries = _dictionaries(inventory, packing, whole, packs)
     entries = len(inventory.pending) - len(behind)
-    moves = tuple(_move(known, whole, packing) for known in sent)
+    moves = tuple(_move(known, packing) for known in sent)
     plan = PushPlan(
         "push",
         contact.remote,
@@ -167,7 +167,7 @@ def _dictionaries(
     return tuple(sorted(digest for digest in needed if digest is not None))
 
 
-def _move(known: Stored, whole: Collection[PackInfo], packing: Packing) -> Move:
+def _move(known: Stored, packing: Packing) -> Move:
     ratio = packing.ratio if known.place is None and known.size < PACKED_MAX else 1.0
     return Move(known.digest, known.size, round(known.stored * ratio))
 
@@ -191,7 +191,8 @@ def push_requests(contact: Contact, plan: PushPlan) -> Mapping[str, int]:
     """Return the requests of a push by verb, large objects in parts counted as S3 does."""
     requests = contact_requests(contact)
     if plan.publishes:
-        parts = [_parts(known.stored, contact.part_size) for known in (*plan.loose, *plan.whole)]
+        files = [known.stored for known in plan.loose] + [pack.stored for pack in plan.whole]
+        parts = [_parts(stored, contact.part_size) for stored in files]
         marker = contact.empty or not contact.packs
         requests["PUT"] = 1 + marker + len(plan.packs) + len(plan.dictionaries) + sum(parts)
         requests["POST"] = sum(2 for count in parts if count > 1)  # one begins, one completes

@@ -1,7 +1,7 @@
 """Pull: bringing what a remote has.  Floor: repo.
 
-Packs of which enough is wanted are taken whole and stay packs; of others, the wanted parts are read and written
-into a new pack. Large objects come as files of their own.
+Packs of which enough is wanted are taken whole and stay packs; of others, the wanted parts are read and
+written into a new pack. Large objects come as files of their own.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def pull(
         # What was gone may have been merged into another pack: the manifest tells.
         before = remote.tracking.sides(gone)
         again = remote.refresh()
-        moved = {digest for digest, side in remote.tracking.sides(gone).items() if _moved(before[digest], side)}
+        after = remote.tracking.sides(gone)
+        moved = {digest for digest in gone if _moved(before[digest], after[digest])}
         if not moved:
             break
         run.failures = [failure for failure in run.failures if failure.name not in moved]

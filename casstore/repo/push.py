@@ -1,7 +1,7 @@
 """Push: sending what a remote lacks.  Floor: repo.
 
-Small objects go in packs, made in memory one by one as they are sent; large ones in files of their own. What was
-sent is noted at once, so that an interrupted push sends it once. A segment tells of it all at the end.
+Small objects go in packs, made in memory one by one as they are sent; large ones in files of their own. What
+was sent is noted at once, so that an interrupted push sends it once. A segment tells of it all at the end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from casstore.catalog.records import Kept, Record
 from casstore.catalog.tracking import Pending
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from casstore.repo.remote import Refreshed, Remote
     from casstore.repo.repository import Repository
     from casstore.store.codec import Dictionary
-    from casstore.store.objects import ObjectStore
-
 _PACKS_AT_ONCE = 3
 """Packs in memory at once: each takes up to 25 MiB, and as much again while it is sent."""
 
@@ -232,7 +230,7 @@ def _do(job: tuple[object, object]) -> Sent:
 
 
 def pack_objects(
-    local: Local, members: Iterable[Stored], file: io.BytesIO | io.BufferedWriter, dictionary: Dictionary | None
+    local: Local, members: Iterable[Stored], file: BinaryIO, dictionary: Dictionary | None
 ) -> tuple[Pack | None, list[Failure]]:
     """Write objects that are here into one pack, each verified first, so that no bad copy spreads.
 
