@@ -10,12 +10,14 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from casstore.catalog.index import now, put_objects
+from casstore.catalog.inventory import Offered, offered, settle, waiting_for
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
-from casstore.repo.plan_pull import Offer, PullPlan, Range, WholePack, plan_pull
+from casstore.repo.plan_pull import PullPlan, Range, WholePack, plan_pull
 from casstore.repo.run import Report, Run
 from casstore.repo.transfer import parallel
 from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, Pack, PackWriter, decode_member
@@ -69,25 +71,28 @@ def pull(
     refreshed = remote.refresh()
     plan = planned_pull(repository, remote, refreshed, manifest_only=manifest_only)
     run.entries = plan.entries
-    if manifest_only:
-        return run.report(plan)
-    current = plan
-    for look in range(_LOOKS):
-        gone = _Download(repository.local, remote, current, run).run() if current.objects else []
-        _settle(remote, current, run)
-        if not gone or look == _LOOKS - 1:
-            break
+    if not manifest_only:
+        _bring_all(repository, remote, plan, run)
+        settle(repository.local.index, remote.tracking.id)
+        remote.tracking.disbelieve(run.failed)
+    return run.report(plan)
+
+
+def _bring_all(repository: Repository, remote: Remote, plan: PullPlan, run: Run) -> None:
+    """Bring the objects of a plan, and look at the manifest again where some had been moved meanwhile."""
+    for _ in range(_LOOKS):
+        gone = _Download(repository.local, remote, plan, run).run() if plan.objects else []
+        if not gone:
+            return
         # What was gone may have been merged into another pack: the manifest tells.
         before = remote.tracking.sides(gone)
         again = remote.refresh()
         after = remote.tracking.sides(gone)
         moved = {digest for digest in gone if _moved(before[digest], after[digest])}
         if not moved:
-            break
-        run.failures = [failure for failure in run.failures if failure.name not in moved]
-        current = planned_pull(repository, remote, again, manifest_only=False)
-    remote.tracking.disbelieve(failure.name for failure in run.failures)  # type: ignore[misc]
-    return run.report(plan)
+            return
+        run.forgive(moved)
+        plan = planned_pull(repository, remote, again, manifest_only=False)
 
 
 def planned_pull(
@@ -95,32 +100,22 @@ def planned_pull(
 ) -> PullPlan:
     """Return what a pull would do, now that the remote's manifest was read."""
     index, tracking = repository.local.index, remote.tracking
-    wanted = [] if manifest_only else tracking.wanted()
-    sides = tracking.sides(digest for item in wanted for digest in item.objects)
-    packs = index.packs(
-        {side.there.place.pack for side in sides.values() if side.there is not None and side.there.place}
-    )
-    used = {pack.dictionary for pack in packs.values() if pack.dictionary is not None}
+    if manifest_only:
+        plan = plan_pull(refreshed.contact, Offered([], {}), 0)
+        return replace(plan, entries=refreshed.entries, failures=refreshed.failures)
+    found = offered(index, tracking.id)
+    used = {pack.dictionary for pack in found.packs.values() if pack.dictionary is not None}
     known = tracking.sides(used)
-    offer = Offer(
-        wanted,
-        sides,
-        repository.max_size - index.evictable(),
-        refreshed.entries,
-        0 if manifest_only else refreshed.due,
-        packs,
-        {digest: side.there.stored for digest, side in known.items() if side.there and not side.here},
-    )
-    return replace(plan_pull(refreshed.contact, offer), failures=refreshed.failures)
+    absent = {digest: side.there.stored for digest, side in known.items() if side.there and not side.here}
+    plan = plan_pull(refreshed.contact, found, repository.max_size - index.evictable(), absent)
+    behind = waiting_for(index, tracking.id, plan.over) if plan.over else 0
+    new = refreshed.entries
+    entries = max(new, new + refreshed.due - behind)
+    return replace(plan, entries=entries, failures=refreshed.failures)
 
 
 def _moved(before: Sides, after: Sides) -> bool:
     return after.there is not None and after.there != before.there
-
-
-def _settle(remote: Remote, plan: PullPlan, run: Run) -> None:
-    bad = {failure.name for failure in run.failures}
-    remote.tracking.brought(item for item in plan.wanted if not bad.intersection(item.objects))
 
 
 class _Download:
@@ -211,7 +206,7 @@ class _Download:
         self._loose += result.objects
         if len(self._loose) >= _BATCH:
             self._note_loose()
-        self._run.failures += result.failures
+        self._run.fail(result.failures)
         self._gone += result.gone
         self._run.advance(result.count, result.stored)
 
@@ -257,8 +252,6 @@ class Repacker:
         return PackWriter(file, self._local.codec, loaded), file
 
     def _finish(self, dictionary: Digest | None) -> None:
-        from pathlib import Path
-
         writer, file = self._open.pop(dictionary)
         pack = writer.finish()
         file.close()
