@@ -101,6 +101,8 @@ class Local:
             IntegrityError: It is not what it should be.
         """
         if known.place is not None:
+            if known.place.dictionary is not None:
+                self.bring_dictionary(source, known.place.dictionary)
             return self.objects.put(source.get(known), known.digest)
         if known.size <= FRAME_SIZE and known.stored <= STORED_MAX:
             with contextlib.suppress(IntegrityError):

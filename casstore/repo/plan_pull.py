@@ -51,14 +51,14 @@ class PullPlan(Plan):
         loose: Objects to fetch from files of their own.
         whole: Packs to fetch whole.
         ranges: Parts of other packs.
-        dictionaries: Dictionaries to fetch.
+        dictionaries: Dictionaries to fetch, with their stored bytes.
         over: Objects that do not fit under the size cap.
     """
 
     loose: tuple[Stored, ...] = ()
     whole: tuple[WholePack, ...] = ()
     ranges: tuple[Range, ...] = ()
-    dictionaries: tuple[Digest, ...] = ()
+    dictionaries: tuple[tuple[Digest, int], ...] = ()
     over: tuple[Digest, ...] = ()
 
 
@@ -79,7 +79,7 @@ def plan_pull(
     whole, ranges = _packs(fetched, offered.packs, room - sum(row.stored for row in fetched))
     needed = {each.pack.dictionary for each in whole}
     needed |= {each.members[0].place.dictionary for each in ranges if each.members[0].place is not None}
-    fetching = tuple(sorted(digest for digest in missing if digest in needed))
+    fetching = tuple(sorted((digest, size) for digest, size in missing.items() if digest in needed))
     requests = contact_requests(contact)
     requests["GET"] += len(loose) + len(whole) + len(ranges) + len(fetching)
     return PullPlan(
@@ -91,7 +91,7 @@ def plan_pull(
         sum(known.stored for known in loose)
         + sum(each.pack.stored for each in whole)
         + sum(each.length for each in ranges)
-        + sum(missing[digest] for digest in fetching),
+        + sum(size for _, size in fetching),
         len(over),
         loose=loose,
         whole=tuple(whole),

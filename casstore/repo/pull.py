@@ -17,7 +17,7 @@ from casstore.catalog.index import now, put_objects
 from casstore.catalog.inventory import Offered, offered, settle, waiting_for
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
-from casstore.repo.plan_pull import PullPlan, Range, WholePack, plan_pull
+from casstore.repo.plan_pull import PullPlan, Range, WholePack, plan_pull, ranges_of
 from casstore.repo.run import Report, Run
 from casstore.repo.transfer import parallel
 from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, Pack, PackWriter, decode_member
@@ -126,6 +126,7 @@ class _Download:
         self._plan = plan
         self._run = run
         self._source: ObjectStore = remote.objects()
+        self._tracking = remote.tracking
         self._loose: list[Stored] = []
         self._gone: list[Digest] = []
 
@@ -134,8 +135,8 @@ class _Download:
         plan, run = self._plan, self._run
         run.start(plan)
         try:
-            for digest in plan.dictionaries:
-                self._bring_dictionary(digest)
+            for digest, stored in plan.dictionaries:
+                self._bring_dictionary(digest, stored)
             with contextlib.ExitStack() as stack:
                 repacker = stack.enter_context(_repacker(self._local))
                 for _, result in parallel(self._bring, self._jobs(), run.workers):
@@ -162,12 +163,27 @@ class _Download:
     def _bring_whole(self, whole: WholePack) -> Brought:
         try:
             pack = self._local.bring_pack(self._source, whole.pack.digest)
-        except (NotFoundError, IntegrityError) as error:
+        except NotFoundError as error:
             return _failed(whole.members, error)
+        except IntegrityError:
+            return self._bring_parts(whole)
         absent = sorted(set(whole.members).difference(pack.contents.digests))
         failures = [Failure(digest, f"it is not in pack {pack.digest}, as recorded") for digest in absent]
         count = len(whole.members) - len(absent)
         return Brought(packs=[pack], count=count, stored=pack.stored, failures=failures)
+
+    def _bring_parts(self, whole: WholePack) -> Brought:
+        """Bring what is good of a pack that is not good as a whole."""
+        sides = self._tracking.sides(whole.members)
+        known = [side.there for side in sides.values() if side.there is not None]
+        brought = Brought()
+        for part in ranges_of(whole.pack.digest, known):
+            more = self._bring_range(part)
+            brought.frames += more.frames
+            brought.failures += more.failures
+            brought.count += more.count
+            brought.stored += more.stored
+        return brought
 
     def _bring_range(self, part: Range) -> Brought:
         digests = [known.digest for known in part.members]
@@ -191,10 +207,11 @@ class _Download:
         brought.count = len(brought.frames)
         return brought
 
-    def _bring_dictionary(self, digest: Digest) -> None:
+    def _bring_dictionary(self, digest: Digest, stored: int) -> None:
         # Where it cannot be had, each object that needs it fails, and says so.
         with contextlib.suppress(NotFoundError, IntegrityError):
             self._local.bring_dictionary(self._source, digest)
+            self._run.advance(0, stored)
 
     def _note(self, result: Brought | CasstoreError, repacker: Repacker) -> None:
         if isinstance(result, CasstoreError):  # the remote or the disk fails: it will for the others too

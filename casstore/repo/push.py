@@ -161,6 +161,7 @@ class _Upload:
         local.keep_dictionary(dictionary)
         known = self._target.put(dictionary.content, digest)
         self._remote.tracking.uploaded([known])
+        self._run.advance(0, known.stored)
 
     def _send_pack(self, members: tuple[Row, ...]) -> Sent:
         with self._packing:

@@ -34,6 +34,7 @@ from casstore.errors import (
     NotFoundError,
 )
 from casstore.events import OnEvent, ignore
+from casstore.repo.ahead import Ahead
 from casstore.repo.local import Local, open_local
 from casstore.store.marker import ensure_marker, read_marker
 from casstore.store.sealed import Stored
@@ -96,6 +97,7 @@ class Repository:
         self._remotes: dict[str, Remote] = {}
         self._paused: dict[str, float] = {}
         self._evicting: threading.Thread | None = None
+        self._ahead = Ahead(local, max_size)
         _OPEN.add(self)
 
     @classmethod
@@ -444,6 +446,7 @@ class Repository:
         if self._evicting is not None and self._evicting is not threading.current_thread():
             self._evicting.join()
             self._evicting = None
+        self._ahead.join()
         self.local.index.flush()
 
     def close(self) -> None:
@@ -505,7 +508,7 @@ class Repository:
             raise BackendError(f"{identity} failed and is left alone for a while", transient=True)
         remote = self._identified(identity)
         try:
-            brought = self.local.bring(remote.objects(), known)
+            brought = self._bring(remote, known)
         except (NotFoundError, IntegrityError) as error:
             remote.tracking.disbelieve([known.digest])
             raise NotFoundError(f"{identity} does not hold object {known.digest}: {error}") from error
@@ -514,8 +517,23 @@ class Repository:
             raise
         with self.local.index.writing() as connection:
             put_objects(connection, [brought], used=now())
+        if known.place is not None:
+            self._ahead.missed(remote, known.place.pack)
         self._tidy()
         return brought
+
+    def _bring(self, remote: Remote, known: Stored) -> Stored:
+        """Bring one object; if its pack is gone, look where it is now, since packs are merged."""
+        try:
+            return self.local.bring(remote.objects(), known)
+        except NotFoundError:
+            if known.place is None:
+                raise
+        remote.refresh()
+        there = remote.tracking.sides([known.digest])[known.digest].there
+        if there is None or there == known:
+            raise NotFoundError(f"object {known.digest} is no longer in pack {known.place.pack}")
+        return self.local.bring(remote.objects(), there)
 
     def _is_reachable(self, digest: Digest) -> bool:
         """Return whether an object is believed to be here or in a remote."""
