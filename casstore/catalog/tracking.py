@@ -25,6 +25,7 @@ from casstore.catalog.records import (
     Record,
     Replaces,
     decode_record,
+    encode_claim,
     encode_record,
 )
 from casstore.catalog.rows import claim_from, claim_row, dump_frames, refs_from, stored_from
@@ -215,15 +216,17 @@ class Tracking:
                 connection.execute(statement, (self.id, mark))
         return mark
 
-    def chosen_claims(self, mark: int) -> Iterator[Claim]:
-        """Yield the claims that were chosen, by key."""
+    def chosen_claims(self, mark: int) -> Iterator[bytes]:
+        """Yield the claims that were chosen, by key, each as the line of its record."""
         after = b""
         while True:
             with self._index.reading() as connection:
                 rows = connection.execute(statements.CHOSEN_CLAIMS, (self.id, after, mark)).fetchall()
             if not rows:
                 return
-            yield from map(claim_from, rows)
+            for key, content, generation, created, labels, refs in rows:
+                digest = None if content is None else content.hex()
+                yield encode_claim(key.hex(), digest, generation, created, labels, refs_from(refs))
             after = rows[-1][0]
 
     def chosen_kept(self, mark: int) -> list[Digest]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from casstore.store.codec import Dictionary
     from casstore.store.sealed import Stored
 
+_T = TypeVar("_T")
+
 
 def sample_size(objects: int) -> int:
     """Return how many of so many objects are looked at: enough to train on and to judge by."""
     return TRAINED_ON + JUDGED_ON if objects >= TRAINED_ON else JUDGED_ON
 
 
-def sample(objects: Sequence[Stored]) -> Sequence[Stored]:
+def sample(objects: Sequence[_T]) -> Sequence[_T]:
     """Return some of the objects to pack, evenly chosen."""
     count = sample_size(len(objects))
     return objects[:: max(1, len(objects) // count)][:count]

@@ -210,6 +210,7 @@ class Repository(Content):
         if self._evicting is not None and self._evicting is not threading.current_thread():
             self._evicting.join()
             self._evicting = None
+        self._ahead.join()
         self.local.index.flush()
 
     def close(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from casstore.digest import Digest
 from casstore.events import Advanced, Finished, OnEvent, Started
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Run:
     def __init__(self, operation: str, remote: Remote, on_event: OnEvent, workers: int | None) -> None:
         self.workers = workers
         self.entries = 0
-        self.failures: list[Failure] = []
+        self._failures: list[Failure] = []
         self._operation = operation
         self._remote = remote
         self._on_event = on_event
@@ -73,6 +74,19 @@ class Run:
         self._bytes += stored
         self._on_event(Advanced(self._operation, objects, stored))
 
+    def fail(self, failures: Iterable[Failure]) -> None:
+        """Take in what could not be moved."""
+        self._failures += failures
+
+    def forgive(self, objects: Collection[str]) -> None:
+        """Forget failures of objects that are tried again."""
+        self._failures = [failure for failure in self._failures if failure.name not in objects]
+
+    @property
+    def failed(self) -> list[Digest]:
+        """The objects that could not be moved."""
+        return [Digest(failure.name) for failure in self._failures]
+
     def finish(self) -> None:
         """Tell that nothing moves any more."""
         self._on_event(Finished(self._operation))
@@ -90,5 +104,5 @@ class Run:
             {verb: count for verb, count in requests.items() if count},
             time.monotonic() - self._begun,
             plan.left,
-            plan.failures + tuple(self.failures),
+            plan.failures + tuple(self._failures),
         )

@@ -16,6 +16,7 @@ from casstore.catalog.tracking import remotes_holding
 from casstore.digest import Digest, parse_digest
 from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
 from casstore.events import ignore
+from casstore.repo.ahead import Ahead
 
 if TYPE_CHECKING:
     from casstore.config import Config
@@ -47,6 +48,7 @@ class Tiers:
         self._remotes: dict[str, Remote] = {}
         self._paused: dict[str, float] = {}
         self._evicting: threading.Thread | None = None
+        self._ahead = Ahead(local, max_size)
 
     @property
     def max_size(self) -> int:
@@ -130,7 +132,7 @@ class Tiers:
             raise BackendError(f"{identity} failed and is left alone for a while", transient=True)
         remote = self._identified(identity)
         try:
-            brought = self.local.bring(remote.objects(), known)
+            brought = self._bring(remote, known)
         except (NotFoundError, IntegrityError) as error:
             remote.tracking.disbelieve([known.digest])
             raise NotFoundError(f"{identity} does not hold object {known.digest}: {error}") from error
@@ -139,8 +141,23 @@ class Tiers:
             raise
         with self.local.index.writing() as connection:
             put_objects(connection, [brought], used=now())
+        if known.place is not None:
+            self._ahead.missed(remote, known.place.pack)
         self._tidy()
         return brought
+
+    def _bring(self, remote: Remote, known: Stored) -> Stored:
+        """Bring one object; if its pack is gone, look where it is now, since packs are merged."""
+        try:
+            return self.local.bring(remote.objects(), known)
+        except NotFoundError:
+            if known.place is None:
+                raise
+        remote.refresh()
+        there = remote.tracking.sides([known.digest])[known.digest].there
+        if there is None or there == known:
+            raise NotFoundError(f"object {known.digest} is no longer in pack {known.place.pack}")
+        return self.local.bring(remote.objects(), there)
 
     def _is_reachable(self, digest: Digest) -> bool:
         """Return whether an object is believed to be here or in a remote."""
