@@ -28,7 +28,7 @@ from casstore.catalog.records import (
     encode_claim,
     encode_record,
 )
-from casstore.catalog.rows import claim_from, claim_row, dump_frames, refs_from, stored_from
+from casstore.catalog.rows import claim_row, dump_frames, refs_from, stored_from
 from casstore.digest import Digest, Key
 from casstore.store.marker import Marker
 from casstore.store.pack import Pack

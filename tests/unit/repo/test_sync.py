@@ -282,7 +282,7 @@ def test_capped_pull_brings_the_newest(
 ) -> None:
     """A pull brings as many of the newest entries as the cap has room for; the rest is fetched when used."""
     for number in range(10):
-        monkeypatch.setattr("casstore.repo.repository.now", lambda number=number: 1000 + number)
+        monkeypatch.setattr("casstore.repo.content.now", lambda number=number: 1000 + number)
         store.put_entry(key(number), noise(1000, number))
     monkeypatch.undo()
     store.push(folder_url)
