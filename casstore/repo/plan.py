@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from casstore.backends.multipart import count_parts
 from casstore.catalog.records import Claim, Entry
 from casstore.catalog.tracking import ENTRY, Sides, Wanted
 from casstore.digest import Digest, Key
@@ -112,7 +113,7 @@ class Contact:
         segments: Segments it lists.
         first: It was not met before, so its marker is to be read.
         empty: It has no marker yet, so a push is to write one.
-        part_size: Bytes of the parts in which twice as much and more is uploaded; None where it never is.
+        part_size: See `Backend.part_size`.
     """
 
     remote: str
@@ -248,14 +249,12 @@ def push_requests(contact: Contact, moves: Collection[Move], *, publishes: bool)
     """Return the requests of a push by verb, large objects in parts counted as S3 does."""
     requests = _contact_requests(contact)
     if publishes:
-        parts = [_parts(move.stored, contact.part_size) for move in moves]
+        parts = [count_parts(move.stored, contact.part_size) for move in moves]
+        in_parts = sum(count > 1 for count in parts)
         requests["PUT"] = 1 + contact.empty + sum(parts)
-        requests["POST"] = sum(2 for count in parts if count > 1)  # one begins, one completes
+        requests["POST"] = 2 * in_parts  # one begins, one completes
+        requests["LIST"] += in_parts  # for an upload to take up; what that saves is not foreseen
     return _without_zeros(requests)
-
-
-def _parts(stored: int, part_size: int | None) -> int:
-    return 1 if part_size is None or stored < 2 * part_size else -(-stored // part_size)
 
 
 def _contact_requests(contact: Contact) -> dict[str, int]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from casstore.repo.repository import Repository
 
 _LARGE_AT_ONCE = threading.BoundedSemaphore(3)
-"""Large objects uploaded at once: each may hold 48 MiB, three parts of 8 MiB twice."""
+"""Large objects verified and uploaded at once: each is read a frame at a time, and sent from its file."""
 
 _BATCH = 200
 """Objects whose move is noted in one transaction: what an interruption may repeat."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from casstore.backends.open import open_backend
+from casstore.backends.s3 import S3Backend
 from casstore.catalog import statements
 from casstore.catalog.journal import _line
 from casstore.catalog.records import Entry
@@ -99,9 +100,14 @@ def test_nothing_to_do_is_one_list(
 
 
 def test_status_predicts_requests_and_bytes(
-    store: Repository, opened: Open, bucket: Bucket, requests_log: Server
+    store: Repository,
+    opened: Open,
+    bucket: Bucket,
+    requests_log: Server,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What status says of a push and a pull is what they then send, large objects in parts included."""
+    monkeypatch.setattr(S3Backend, "part_size", 8 * MIB)
     fill(store, range(7))
     store.put(noise(20 * MIB))  # three parts of 8 MiB at most
     store.put(noise(9 * MIB))  # one PUT
