@@ -12,6 +12,7 @@ from casstore.backends.multipart import count_parts
 from casstore.catalog.records import Claim, Entry
 from casstore.catalog.tracking import ENTRY, Sides, Wanted
 from casstore.digest import Digest, Key
+from casstore.repo.large import count_fetches
 from casstore.store.sealed import Stored
 
 LIST_PAGE = 1000
@@ -198,7 +199,7 @@ def plan_pull(
     settled = tuple(item for item in wanted if not over.intersection(item.objects))
     behind = sum(item.kind == ENTRY for item in wanted) - sum(item.kind == ENTRY for item in settled)
     requests = _contact_requests(contact)
-    requests["GET"] += len(known)
+    requests["GET"] += sum(count_fetches(each, contact.part_size) for each in known)
     return PullPlan(
         "pull",
         contact.remote,
