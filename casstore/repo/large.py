@@ -165,7 +165,8 @@ class _Spool:
 
         try:
             run_all(work, groups, GROUPS_AT_ONCE)
-            found = examine(self.path, self._known)
+            with _slots:  # it holds a frame twice, too
+                found = examine(self.path, self._known)
         except IntegrityError:
             self._lasts = False
             return None
