@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 _PACKS_AT_ONCE = 3
 """Packs in memory at once: each takes up to 25 MiB, and as much again while it is sent."""
 
-_LARGE_AT_ONCE = threading.BoundedSemaphore(3)
-"""Large objects uploaded at once: each may hold several parts in memory."""
-
 
 @dataclass(slots=True)
 class Sent:
@@ -188,9 +185,8 @@ class _Upload:
             return target.put(local.read(known), known.digest)
         path = local.path(local.objects.name(known.digest))
         try:
-            with _LARGE_AT_ONCE:
-                examine(path, known)
-                target.backend.upload(path, target.name(known.digest))
+            examine(path, known)
+            target.backend.upload(path, target.name(known.digest))
         except FileNotFoundError:
             local.doubt(known.digest)
             raise NotFoundError(f"object {known.digest} is gone from {local.root}") from None
