@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from casstore.backends.atomic import sync_file
 from casstore.backends.local import LocalBackend
 from casstore.catalog.database import Connection
-from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack, remove_objects
+from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack_here, remove_objects
 from casstore.catalog.journal import Journal
 from casstore.catalog.records import Claim, Kept
 from casstore.digest import Digest, digest_of
@@ -134,8 +134,7 @@ class Local:
         What is stored here otherwise stays as it is.
         """
         with self.index.writing() as connection:
-            put_pack(connection, pack, here=True)
-            put_objects(connection, pack.members(), used=used, replace=False)
+            put_pack_here(connection, pack, used=used)
 
     def bring_dictionary(self, source: ObjectStore, digest: Digest) -> Dictionary:
         """Return a dictionary, copied from another store if it is not here.
