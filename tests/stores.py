@@ -12,6 +12,7 @@ from casstore.backends.base import Backend
 from casstore.digest import Key, digest_of
 from casstore.errors import NotFoundError
 from casstore.repo.repository import Repository
+from casstore.store.dictionaries import Dictionaries
 from casstore.store.objects import ObjectStore
 from tests.doubles import RecordingBackend
 
@@ -78,7 +79,8 @@ def files(root: Path, folder: str) -> dict[str, bytes]:
 def use_backend(repository: Repository, backend: Backend) -> None:
     """Let a store, of which no remote was opened yet, read and write its own folder through `backend`."""
     local = repository.local
-    objects = ObjectStore(backend, local.objects._shards, local.codec, local.spool)
+    shards, dictionaries = local.objects._shards, Dictionaries(backend, local.objects._shards)
+    objects = ObjectStore(backend, shards, local.codec, local.spool, dictionaries)
     repository.local = dataclasses.replace(local, backend=backend, objects=objects)
 
 

@@ -6,9 +6,10 @@ ledger excepted. What is known of remotes stands in `casstore.catalog.tracking`.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,9 +52,10 @@ class ObjectInfo:
     Attributes:
         digest: SHA-256 of its content.
         size: Bytes of content.
-        stored: Bytes of its file.
+        stored: Bytes of its file, or of its frame in a pack.
         used: When it was last used, in milliseconds since the Unix epoch.
         kept: It was put by hand, and is never evicted.
+        packed: It lies in a pack.
     """
 
     digest: Digest
@@ -61,6 +63,24 @@ class ObjectInfo:
     stored: int
     used: int
     kept: bool
+    packed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An object that may be evicted.
+
+    Attributes:
+        digest: SHA-256 of its content.
+        stored: Bytes of its file, or of its frame in a pack.
+        held: Whether a remote is believed to hold it.
+        pack: The row of the pack in which it lies; None where it has a file of its own.
+    """
+
+    digest: Digest
+    stored: int
+    held: bool
+    pack: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +180,11 @@ class Index(Database):
 
     def objects(self) -> Iterator[ObjectInfo]:
         """Yield every object stored here, by digest."""
-        columns = "digest, size, stored, used, kept"
+        columns = "digest, size, stored, used, kept, pack IS NOT NULL"
         query = f"SELECT {columns} FROM objects WHERE digest > ? ORDER BY digest LIMIT 1000"
         yield from self._pages(
-            query, lambda row: ObjectInfo(Digest(row[0].hex()), row[1], row[2], row[3], bool(row[4]))
+            query,
+            lambda row: ObjectInfo(Digest(row[0].hex()), row[1], row[2], row[3], bool(row[4]), bool(row[5])),
         )
 
     def resolve(self, prefix: str) -> Key:
@@ -198,6 +219,13 @@ class Index(Database):
             ).fetchone()
         return entries, *sums
 
+    def pack_sums(self) -> tuple[int, int]:
+        """Return how many packs are here, and the bytes of their files."""
+        query = "SELECT count(*), coalesce(sum(stored), 0) FROM packs WHERE here"
+        with self.reading() as connection:
+            count, stored = connection.execute(query).fetchone()
+        return count, stored
+
     def evictable(self) -> int:
         """Return the stored bytes that the size cap governs."""
         with self.reading() as connection:
@@ -223,12 +251,12 @@ class Index(Database):
             row = connection.execute(statements.CURRENT_DICTIONARY).fetchone()
         return None if row is None else Digest(row[0].hex())
 
-    def eviction_order(self) -> Iterator[tuple[Digest, int, bool]]:
-        """Yield what may be evicted, the first to go first: digest, stored bytes, held by a remote."""
+    def eviction_order(self) -> Generator[Candidate, None, None]:
+        """Yield what may be evicted, the first to go first."""
         self.flush()
-        with self.aside() as connection:
-            for digest, stored, _, held in connection.execute(statements.EVICTABLE):
-                yield Digest(digest.hex()), stored, bool(held)
+        with self.aside() as connection, contextlib.closing(connection.execute(statements.EVICTABLE)) as rows:
+            for digest, stored, pack, held in rows:
+                yield Candidate(Digest(digest.hex()), stored, bool(held), pack)
 
     # What is collected in memory
 

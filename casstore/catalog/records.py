@@ -9,7 +9,7 @@ record could lose an entry.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +112,26 @@ Claim = Entry | Tombstone
 def encode_record(record: Record) -> bytes:
     """Return the line of `record`, without its newline: JSON with sorted keys."""
     return orjson.dumps(_ENCODERS[type(record)](record), option=orjson.OPT_SORT_KEYS)
+
+
+def encode_claim(
+    key: str, content: str | None, generation: int, created: int, labels: str, refs: Sequence[str]
+) -> bytes:
+    """Return the line that `encode_record` makes of a claim, given what the index knows of it.
+
+    Args:
+        key: The key, in hex digits.
+        content: The object's digest, in hex digits; None for a tombstone.
+        generation: The claim's generation.
+        created: When it was made.
+        labels: The entry's labels as `dump_labels` wrote them.
+        refs: The digests of its refs.
+    """
+    head = f'{{"created":{created},"generation":{generation},"key":"{key}","kind":"'
+    if content is None:
+        return f'{head}tombstone"}}'.encode()
+    tail = ',"refs":["{}"]'.format('","'.join(refs)) if refs else ""
+    return f'{head}entry","labels":{labels},"object":"{content}"{tail}}}'.encode()
 
 
 def decode_record(line: bytes | memoryview) -> Record:

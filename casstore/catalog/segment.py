@@ -70,14 +70,21 @@ class Head:
     stored: int
 
 
-def write_segment(records: Iterable[Record], path: Path, codec: Codec) -> Stored:
-    """Write `records`, in their order, as a segment's file, and return its digest and sizes."""
+def write_segment(records: Iterable[Record | bytes], path: Path, codec: Codec) -> Stored:
+    """Write `records`, in their order, as a segment's file, and return its digest and sizes.
+
+    Records may be given as their lines, without newlines.
+    """
     with create(path) as file:
         return write_sealed(_stream([HEADER], records), file, codec)
 
 
 def write_merged(
-    replaces: Sequence[Digest], fresh: Iterable[Record], others: Iterable[Record], path: Path, codec: Codec
+    replaces: Sequence[Digest],
+    fresh: Iterable[Record | bytes],
+    others: Iterable[Record | bytes],
+    path: Path,
+    codec: Codec,
 ) -> Stored:
     """Write a merged segment's file, and return its digest and sizes.
 
@@ -223,14 +230,14 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
         raise FormatError("a segment does not end with a newline")
 
 
-def _stream(begin: list[bytes], records: Iterable[Record]) -> io.BufferedReader:
+def _stream(begin: list[bytes], records: Iterable[Record | bytes]) -> io.BufferedReader:
     return io.BufferedReader(_LineReader(begin, records))
 
 
 class _LineReader(io.RawIOBase):
     """The lines of a segment as a stream."""
 
-    def __init__(self, begin: list[bytes], records: Iterable[Record]) -> None:
+    def __init__(self, begin: list[bytes], records: Iterable[Record | bytes]) -> None:
         super().__init__()
         self._lines = self._generate(begin, records)
         self._rest = memoryview(b"")
@@ -248,10 +255,10 @@ class _LineReader(io.RawIOBase):
         return count
 
     @staticmethod
-    def _generate(begin: list[bytes], records: Iterable[Record]) -> Iterator[bytes]:
+    def _generate(begin: list[bytes], records: Iterable[Record | bytes]) -> Iterator[bytes]:
         batch, size = begin, 0
         for record in records:
-            line = encode_record(record)
+            line = record if isinstance(record, bytes) else encode_record(record)
             batch.append(line)
             size += len(line)
             if size >= _BATCH:

@@ -171,7 +171,7 @@ PUT_DOOMED_OBJECT = Insert("INSERT OR IGNORE INTO remote_objects", 7)
 # CROSS JOIN keeps SQLite to this order: few remotes, and one look-up in each. The other way round, it would
 # read all of remote_objects for every object.
 EVICTABLE = """
-SELECT o.digest, o.stored, o.used, EXISTS (
+SELECT o.digest, o.stored, o.pack, EXISTS (
     SELECT 1 FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = o.digest) AS held
 FROM objects o WHERE NOT o.kept ORDER BY held DESC, o.used
 """

@@ -17,8 +17,16 @@ from casstore.catalog import statements
 from casstore.catalog.batch import Batch, batch_of
 from casstore.catalog.index import Index
 from casstore.catalog.learning import Arrivals, Learner, put_remote
-from casstore.catalog.records import Claim, Doomed, Location, Record, decode_record, encode_record
-from casstore.catalog.rows import claim_from, claim_row, refs_from, stored_from
+from casstore.catalog.records import (
+    Claim,
+    Doomed,
+    Location,
+    Record,
+    decode_record,
+    encode_claim,
+    encode_record,
+)
+from casstore.catalog.rows import claim_row, refs_from, stored_from
 from casstore.digest import Digest, Key
 from casstore.store.marker import Marker
 from casstore.store.pack import Pack
@@ -211,15 +219,17 @@ class Tracking:
                 connection.execute(statement, (self.id, mark))
         return mark
 
-    def chosen_claims(self, mark: int) -> Iterator[Claim]:
-        """Yield the claims that were chosen, by key."""
+    def chosen_claims(self, mark: int) -> Iterator[bytes]:
+        """Yield the claims that were chosen, by key, each as the line of its record."""
         after = b""
         while True:
             with self._index.reading() as connection:
                 rows = connection.execute(statements.CHOSEN_CLAIMS, (self.id, after, mark)).fetchall()
             if not rows:
                 return
-            yield from map(claim_from, rows)
+            for key, content, generation, created, labels, refs in rows:
+                digest = None if content is None else content.hex()
+                yield encode_claim(key.hex(), digest, generation, created, labels, refs_from(refs))
             after = rows[-1][0]
 
     def chosen_kept(self, mark: int) -> list[Digest]:

@@ -72,7 +72,7 @@ class ManifestReader:
         self._backend = backend
         self._tracking = tracking
 
-    def list(self) -> list[Listed]:
+    def listed(self) -> list[Listed]:
         """Return the segments that the remote lists, the largest first."""
         found = [Listed(digest, size) for digest, size in self._names()]
         return sorted(found, key=lambda each: (-each.stored, each.digest))

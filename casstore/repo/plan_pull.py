@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from casstore.catalog.index import PackInfo
-from casstore.catalog.tracking import ENTRY, Sides, Wanted
+from casstore.catalog.inventory import Offered, Row, stored_of
 from casstore.digest import Digest
 from casstore.repo.plan import Contact, Move, Plan, contact_requests, without_zeros
 from casstore.store.sealed import Stored
@@ -48,137 +48,115 @@ class PullPlan(Plan):
     """A pull.
 
     Attributes:
-        wanted: What it brings, what is here already and what is not to be had: no longer wanted afterwards.
         loose: Objects to fetch from files of their own.
         whole: Packs to fetch whole.
         ranges: Parts of other packs.
-        dictionaries: Dictionaries to fetch.
+        dictionaries: Dictionaries to fetch, with their stored bytes.
+        over: Objects that do not fit under the size cap.
     """
 
-    wanted: tuple[Wanted, ...] = ()
     loose: tuple[Stored, ...] = ()
     whole: tuple[WholePack, ...] = ()
     ranges: tuple[Range, ...] = ()
-    dictionaries: tuple[Digest, ...] = ()
+    dictionaries: tuple[tuple[Digest, int], ...] = ()
+    over: tuple[Digest, ...] = ()
+
+    @property
+    def pack_count(self) -> int:
+        """How many packs are fetched whole."""
+        return len(self.whole)
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a pull is planned from.
+def plan_pull(
+    contact: Contact, offered: Offered, room: int, dictionaries: Mapping[Digest, int] | None = None
+) -> PullPlan:
+    """Return what a pull would bring; how many entries that is, is for the caller to say.
 
-    Attributes:
-        wanted: What it should bring, the most welcome first.
-        sides: For every object of those, how it is stored here and there.
-        packs: The packs that such objects lie in there.
-        dictionaries: Dictionaries of those packs that are not here, and their stored bytes.
+    Args:
+        contact: What is known of the remote.
+        offered: What it holds of what is wanted, the most welcome first.
         room: Stored bytes that fit under the size cap; what does not fit stays behind.
-        new: How many entries became known just now.
-        due: How many were known before whose objects are among those wanted.
+        dictionaries: Dictionaries of the packs there that are not here, and their stored bytes.
     """
-
-    wanted: Sequence[Wanted]
-    sides: Mapping[Digest, Sides]
-    room: int
-    new: int
-    due: int = 0
-    packs: Mapping[Digest, PackInfo] = field(default_factory=dict)
-    dictionaries: Mapping[Digest, int] = field(default_factory=dict)
-
-
-def plan_pull(contact: Contact, offer: Offer) -> PullPlan:
-    """Return what a pull would do."""
-    fetched, over, room = _fitting(offer)
-    loose = tuple(known for known in fetched.values() if known.place is None)
-    whole, ranges = _packs(fetched, offer.packs, room)
+    missing = dictionaries or {}
+    fetched, over = _fitting(offered.objects, room)
+    loose = tuple(stored_of(row, offered.packs) for row in fetched if row.pack is None)
+    whole, ranges = _packs(fetched, offered.packs, room - sum(row.stored for row in fetched))
     needed = {each.pack.dictionary for each in whole}
     needed |= {each.members[0].place.dictionary for each in ranges if each.members[0].place is not None}
-    dictionaries = tuple(sorted(digest for digest in offer.dictionaries if digest in needed))
-    settled = tuple(item for item in offer.wanted if not over.intersection(item.objects))
-    behind = _entries(offer.wanted) - _entries(settled)
+    fetching = tuple(sorted((digest, size) for digest, size in missing.items() if digest in needed))
     requests = contact_requests(contact)
-    requests["GET"] += len(loose) + len(whole) + len(ranges) + len(dictionaries)
+    requests["GET"] += len(loose) + len(whole) + len(ranges) + len(fetching)
     return PullPlan(
         "pull",
         contact.remote,
-        tuple(Move(known.digest, known.size, known.stored) for known in fetched.values()),
-        max(offer.new, offer.new + offer.due - behind),
+        tuple(Move(*row[:3]) for row in fetched),
+        0,
         without_zeros(requests),
         sum(known.stored for known in loose)
         + sum(each.pack.stored for each in whole)
         + sum(each.length for each in ranges)
-        + sum(offer.dictionaries[digest] for digest in dictionaries),
+        + sum(size for _, size in fetching),
         len(over),
-        wanted=settled,
         loose=loose,
         whole=tuple(whole),
         ranges=tuple(ranges),
-        dictionaries=dictionaries,
+        dictionaries=fetching,
+        over=tuple(over),
     )
 
 
-def ranges_of(pack: Digest, members: Collection[Stored]) -> list[Range]:
+def ranges_of(pack: Digest, members: Iterable[Stored]) -> list[Range]:
     """Return the parts of a pack that hold `members`, those close to each other in one."""
-    placed = sorted((known.place.offset, known) for known in members if known.place is not None)
+    placed = sorted((known.place.offset, known.digest, known) for known in members if known.place is not None)
     found: list[list[Stored]] = []
-    end = -GAP - 1
-    for offset, known in placed:
-        if offset - end > GAP or not found:
+    end = 0
+    for offset, _, known in placed:
+        if not found or offset - end > GAP:
             found.append([])
         found[-1].append(known)
-        end = offset + known.stored
+        end = max(end, offset + known.stored)
     return [_range(pack, part) for part in found]
 
 
-def _fitting(offer: Offer) -> tuple[dict[Digest, Stored], set[Digest], int]:
-    """Choose what fits: the objects to fetch, those that do not fit, and the room that is left."""
-    fetched: dict[Digest, Stored] = {}
-    over: set[Digest] = set()
-    room = offer.room
-    for digest in (digest for item in offer.wanted for digest in item.objects):
-        side = offer.sides[digest]
-        if side.here is not None or side.there is None or digest in fetched or digest in over:
-            continue
-        if side.there.stored <= room:
-            room -= side.there.stored
-            fetched[digest] = side.there
-        else:
-            room = -1
-            over.add(digest)
-    return fetched, over, max(room, 0)
+def _fitting(offered: list[Row], room: int) -> tuple[list[Row], list[Digest]]:
+    """Choose what fits: the objects to fetch, up to the first that does not fit."""
+    for position, row in enumerate(offered):
+        room -= row.stored
+        if room < 0:
+            return offered[:position], [left.digest for left in offered[position:]]
+    return offered, []
 
 
 def _packs(
-    fetched: Mapping[Digest, Stored], packs: Mapping[Digest, PackInfo], room: int
+    fetched: Iterable[Row], packs: dict[int, PackInfo], room: int
 ) -> tuple[list[WholePack], list[Range]]:
-    members: dict[Digest, list[Stored]] = {}
-    for known in fetched.values():
-        if known.place is not None:
-            members.setdefault(known.place.pack, []).append(known)
+    members: dict[int, list[Row]] = {}
+    for row in fetched:
+        if row.pack is not None:
+            members.setdefault(row.pack, []).append(row)
     whole: list[WholePack] = []
     ranges: list[Range] = []
-    for pack, inside in members.items():
-        parts = ranges_of(pack, inside)
-        info = packs[pack]
-        more = info.stored - sum(known.stored for known in inside)
-        if more <= room and sum(part.length for part in parts) >= ENOUGH * info.stored:
-            whole.append(WholePack(info, tuple(known.digest for known in inside)))
+    for number, inside in members.items():
+        pack = packs[number]
+        more = pack.stored - sum(row.stored for row in inside)
+        if more <= room and _is_enough(inside, pack):
+            whole.append(WholePack(pack, tuple(row.digest for row in inside)))
             room -= more
         else:
-            ranges += parts
+            ranges += ranges_of(pack.digest, (stored_of(row, packs) for row in inside))
     return whole, ranges
 
 
+def _is_enough(inside: list[Row], pack: PackInfo) -> bool:
+    """Return whether a pack is better taken whole than in parts."""
+    if sum(row.stored for row in inside) >= ENOUGH * pack.stored:
+        return True
+    parts = ranges_of(pack.digest, (stored_of(row, {row.pack or 0: pack}) for row in inside))
+    return sum(part.length for part in parts) >= ENOUGH * pack.stored
+
+
 def _range(pack: Digest, members: list[Stored]) -> Range:
-    places = list(_places(members))
+    places = [(known.place.offset, known.stored) for known in members if known.place is not None]
     start = places[0][0]
-    return Range(pack, start, max(end for _, end in places) - start, tuple(members))
-
-
-def _places(members: list[Stored]) -> Iterator[tuple[int, int]]:
-    for known in members:
-        if known.place is not None:
-            yield known.place.offset, known.place.offset + known.stored
-
-
-def _entries(wanted: Sequence[Wanted]) -> int:
-    return sum(item.kind == ENTRY for item in wanted)
+    return Range(pack, start, max(offset + stored for offset, stored in places) - start, tuple(members))

@@ -1,7 +1,7 @@
 """Pull: bringing what a remote has.  Floor: repo.
 
-Packs of which enough is wanted are taken whole and stay packs; of others, the wanted parts are read and written
-into a new pack. Large objects come as files of their own.
+Packs of which enough is wanted are taken whole and stay packs; of others, the wanted parts are read and
+written into a new pack. Large objects come as files of their own.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from casstore.catalog.index import now, put_objects
+from casstore.catalog.inventory import Offered, offered, settle, waiting_for
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
-from casstore.repo.plan_pull import Offer, PullPlan, Range, WholePack, plan_pull
+from casstore.repo.plan_pull import PullPlan, Range, WholePack, plan_pull, ranges_of
 from casstore.repo.run import Report, Run
 from casstore.repo.transfer import parallel
 from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, Pack, PackWriter, decode_member
@@ -69,24 +71,28 @@ def pull(
     refreshed = remote.refresh()
     plan = planned_pull(repository, remote, refreshed, manifest_only=manifest_only)
     run.entries = plan.entries
-    if manifest_only:
-        return run.report(plan)
-    current = plan
-    for look in range(_LOOKS):
-        gone = _Download(repository.local, remote, current, run).run() if current.objects else []
-        _settle(remote, current, run)
-        if not gone or look == _LOOKS - 1:
-            break
+    if not manifest_only:
+        _bring_all(repository, remote, plan, run)
+        settle(repository.local.index, remote.tracking.id)
+        remote.tracking.disbelieve(run.failed)
+    return run.report(plan)
+
+
+def _bring_all(repository: Repository, remote: Remote, plan: PullPlan, run: Run) -> None:
+    """Bring the objects of a plan, and look at the manifest again where some had been moved meanwhile."""
+    for _ in range(_LOOKS):
+        gone = _Download(repository.local, remote, plan, run).run() if plan.objects else []
+        if not gone:
+            return
         # What was gone may have been merged into another pack: the manifest tells.
         before = remote.tracking.sides(gone)
         again = remote.refresh()
-        moved = {digest for digest, side in remote.tracking.sides(gone).items() if _moved(before[digest], side)}
+        after = remote.tracking.sides(gone)
+        moved = {digest for digest in gone if _moved(before[digest], after[digest])}
         if not moved:
-            break
-        run.failures = [failure for failure in run.failures if failure.name not in moved]
-        current = planned_pull(repository, remote, again, manifest_only=False)
-    remote.tracking.disbelieve(failure.name for failure in run.failures)  # type: ignore[misc]
-    return run.report(plan)
+            return
+        run.forgive(moved)
+        plan = planned_pull(repository, remote, again, manifest_only=False)
 
 
 def planned_pull(
@@ -94,32 +100,22 @@ def planned_pull(
 ) -> PullPlan:
     """Return what a pull would do, now that the remote's manifest was read."""
     index, tracking = repository.local.index, remote.tracking
-    wanted = [] if manifest_only else tracking.wanted()
-    sides = tracking.sides(digest for item in wanted for digest in item.objects)
-    packs = index.packs(
-        {side.there.place.pack for side in sides.values() if side.there is not None and side.there.place}
-    )
-    used = {pack.dictionary for pack in packs.values() if pack.dictionary is not None}
+    if manifest_only:
+        plan = plan_pull(refreshed.contact, Offered([], {}), 0)
+        return replace(plan, entries=refreshed.entries, failures=refreshed.failures)
+    found = offered(index, tracking.id)
+    used = {pack.dictionary for pack in found.packs.values() if pack.dictionary is not None}
     known = tracking.sides(used)
-    offer = Offer(
-        wanted,
-        sides,
-        repository.max_size - index.evictable(),
-        refreshed.entries,
-        0 if manifest_only else refreshed.due,
-        packs,
-        {digest: side.there.stored for digest, side in known.items() if side.there and not side.here},
-    )
-    return replace(plan_pull(refreshed.contact, offer), failures=refreshed.failures)
+    absent = {digest: side.there.stored for digest, side in known.items() if side.there and not side.here}
+    plan = plan_pull(refreshed.contact, found, repository.max_size - index.evictable(), absent)
+    behind = waiting_for(index, tracking.id, plan.over) if plan.over else 0
+    new = refreshed.entries
+    entries = max(new, new + refreshed.due - behind)
+    return replace(plan, entries=entries, failures=refreshed.failures)
 
 
 def _moved(before: Sides, after: Sides) -> bool:
     return after.there is not None and after.there != before.there
-
-
-def _settle(remote: Remote, plan: PullPlan, run: Run) -> None:
-    bad = {failure.name for failure in run.failures}
-    remote.tracking.brought(item for item in plan.wanted if not bad.intersection(item.objects))
 
 
 class _Download:
@@ -130,6 +126,7 @@ class _Download:
         self._plan = plan
         self._run = run
         self._source: ObjectStore = remote.objects()
+        self._tracking = remote.tracking
         self._loose: list[Stored] = []
         self._gone: list[Digest] = []
 
@@ -138,8 +135,8 @@ class _Download:
         plan, run = self._plan, self._run
         run.start(plan)
         try:
-            for digest in plan.dictionaries:
-                self._bring_dictionary(digest)
+            for digest, stored in plan.dictionaries:
+                self._bring_dictionary(digest, stored)
             with contextlib.ExitStack() as stack:
                 repacker = stack.enter_context(_repacker(self._local))
                 for _, result in parallel(self._bring, self._jobs(), run.workers):
@@ -166,12 +163,27 @@ class _Download:
     def _bring_whole(self, whole: WholePack) -> Brought:
         try:
             pack = self._local.bring_pack(self._source, whole.pack.digest)
-        except (NotFoundError, IntegrityError) as error:
+        except NotFoundError as error:
             return _failed(whole.members, error)
+        except IntegrityError:
+            return self._bring_parts(whole)
         absent = sorted(set(whole.members).difference(pack.contents.digests))
         failures = [Failure(digest, f"it is not in pack {pack.digest}, as recorded") for digest in absent]
         count = len(whole.members) - len(absent)
         return Brought(packs=[pack], count=count, stored=pack.stored, failures=failures)
+
+    def _bring_parts(self, whole: WholePack) -> Brought:
+        """Bring what is good of a pack that is not good as a whole."""
+        sides = self._tracking.sides(whole.members)
+        known = [side.there for side in sides.values() if side.there is not None]
+        brought = Brought()
+        for part in ranges_of(whole.pack.digest, known):
+            more = self._bring_range(part)
+            brought.frames += more.frames
+            brought.failures += more.failures
+            brought.count += more.count
+            brought.stored += more.stored
+        return brought
 
     def _bring_range(self, part: Range) -> Brought:
         digests = [known.digest for known in part.members]
@@ -195,10 +207,11 @@ class _Download:
         brought.count = len(brought.frames)
         return brought
 
-    def _bring_dictionary(self, digest: Digest) -> None:
+    def _bring_dictionary(self, digest: Digest, stored: int) -> None:
         # Where it cannot be had, each object that needs it fails, and says so.
         with contextlib.suppress(NotFoundError, IntegrityError):
             self._local.bring_dictionary(self._source, digest)
+            self._run.advance(0, stored)
 
     def _note(self, result: Brought | CasstoreError, repacker: Repacker) -> None:
         if isinstance(result, CasstoreError):  # the remote or the disk fails: it will for the others too
@@ -210,9 +223,9 @@ class _Download:
         self._loose += result.objects
         if len(self._loose) >= _BATCH:
             self._note_loose()
-        self._run.failures += result.failures
+        self._run.fail(result.failures)
         self._gone += result.gone
-        self._run.advance(result.count, result.stored)
+        self._run.advance(result.count, result.stored, packs=len(result.packs))
 
     def _note_loose(self) -> None:
         if self._loose:
@@ -256,8 +269,6 @@ class Repacker:
         return PackWriter(file, self._local.codec, loaded), file
 
     def _finish(self, dictionary: Digest | None) -> None:
-        from pathlib import Path
-
         writer, file = self._open.pop(dictionary)
         pack = writer.finish()
         file.close()

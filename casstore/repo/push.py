@@ -1,7 +1,7 @@
 """Push: sending what a remote lacks.  Floor: repo.
 
-Small objects go in packs, made in memory one by one as they are sent; large ones in files of their own. What was
-sent is noted at once, so that an interrupted push sends it once. A segment tells of it all at the end.
+Small objects go in packs, made in memory one by one as they are sent; large ones in files of their own. What
+was sent is noted at once, so that an interrupted push sends it once. A segment tells of it all at the end.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 import io
 import itertools
 import threading
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from casstore.catalog.inventory import Row, lacking, stored_of
 from casstore.catalog.records import Kept, Record
-from casstore.catalog.tracking import Pending
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
+from casstore.repo.packing import choose_dictionary, pack_objects, read_sample, sample
 from casstore.repo.plan import Failure
-from casstore.repo.plan_push import Inventory, Packing, PushPlan, plan_push, small, to_send
+from casstore.repo.plan_push import Packing, PushPlan, plan_push, small
 from casstore.repo.recover import add_segment, recovered
 from casstore.repo.run import Report, Run
 from casstore.repo.transfer import parallel
 from casstore.store.codec import SEAL_SIZE
-from casstore.store.dictionaries import JUDGED_ON, TRAINED_ON, choose, stored
-from casstore.store.pack import Pack, PackWriter, decode_member, read_pack
+from casstore.store.dictionaries import JUDGED_ON, stored
+from casstore.store.pack import Pack, read_pack
 from casstore.store.sealed import Stored, examine
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from casstore.repo.remote import Refreshed, Remote
     from casstore.repo.repository import Repository
     from casstore.store.codec import Dictionary
-    from casstore.store.objects import ObjectStore
 
 _PACKS_AT_ONCE = 3
 """Packs in memory at once: each takes up to 25 MiB, and as much again while it is sent."""
@@ -64,60 +63,36 @@ def push(repository: Repository, name: str | None, on_event: OnEvent, workers: i
         if plan.publishes:
             _Upload(local, remote, plan, run).run()
             run.entries = _publish(local, remote)
-        if not plan.left and not run.failures:  # else some of their records may stand in no segment
+        if not plan.left and not run.failed:  # else some of their records may stand in no segment
             claimed.discard()
     return run.report(plan)
 
 
 def planned_push(local: Local, remote: Remote, refreshed: Refreshed) -> PushPlan:
     """Return what a push would do, now that the remote's manifest was read."""
-    inventory = _inventory(local, remote)
-    packing = _packing(local, remote, small(to_send(inventory)))
-    return replace(plan_push(refreshed.contact, inventory, packing), failures=refreshed.failures)
-
-
-def _inventory(local: Local, remote: Remote) -> Inventory:
-    pending, kept = remote.tracking.pending(), remote.tracking.pending_kept()
-    sides = remote.tracking.sides(itertools.chain(kept, _objects(pending)))
-    packs = local.index.packs(
-        {side.here.place.pack for side in sides.values() if side.here is not None and side.here.place}
-    )
-    used = {pack.dictionary for pack in packs.values() if pack.dictionary is not None}
+    missing = lacking(local.index, remote.tracking.id)
+    packing = _packing(local, remote, small(missing.objects), missing.packs)
+    used = {pack.dictionary for pack in missing.packs.values() if pack.dictionary is not None}
     there = remote.tracking.sides(used)
-    lacking = [digest for digest in used if not there[digest].stays]
-    return Inventory(pending, kept, sides, packs, lacking)
+    absent = [digest for digest in used if not there[digest].stays]
+    return replace(plan_push(refreshed.contact, missing, packing, absent), failures=refreshed.failures)
 
 
-def _objects(pending: Iterable[Pending]) -> Iterator[Digest]:
-    for each in pending:
-        yield from each.objects
-
-
-def _packing(local: Local, remote: Remote, objects: list[Stored]) -> Packing:
+def _packing(local: Local, remote: Remote, objects: list[Row], packs: dict[int, PackInfo]) -> Packing:
     """Choose the dictionary for new packs, and measure on some objects what it will save."""
     if not objects:
         return Packing()
     current = _current_dictionary(local, remote)
-    count = TRAINED_ON + JUDGED_ON if len(objects) >= TRAINED_ON else JUDGED_ON
-    chosen = objects[:: max(1, len(objects) // count)][:count]
-    samples = [(known, content) for known in chosen if (content := _sample(local, known)) is not None]
-    contents = [content for _, content in samples]
-    dictionary = choose(contents, current, local.codec)
+    samples = read_sample(local, (stored_of(row, packs) for row in sample(objects)))
+    dictionary = choose_dictionary(local, samples, current)
     if dictionary is None:
         return Packing()
     judged = [(known, content) for known, content in samples[:JUDGED_ON] if known.place is None]
-    before = sum(known.stored for known, _ in judged)
+    before = sum(known.stored - SEAL_SIZE for known, _ in judged)
     after = stored([content for _, content in judged], dictionary, local.codec)
     there = remote.tracking.sides([dictionary.digest])[dictionary.digest].stays
     size = len(local.codec.compress(dictionary.content)) + SEAL_SIZE
     return Packing(dictionary, after / before if before else 1.0, size, there)
-
-
-def _sample(local: Local, known: Stored) -> bytes | None:
-    try:
-        return local.objects.get(known)
-    except (NotFoundError, IntegrityError):  # told when it is its turn to be sent
-        return None
 
 
 def _current_dictionary(local: Local, remote: Remote) -> Dictionary | None:
@@ -150,7 +125,7 @@ class _Upload:
                 self._send_dictionary(digest)
             packs = ((self._send_pack, members) for members in plan.packs)
             whole = ((self._send_whole, pack) for pack in plan.whole)
-            loose = ((self._send_loose, known) for known in plan.loose)
+            loose = ((self._send_loose, row) for row in plan.loose)
             # Large objects beside packs, so that neither waits for the other to be done.
             jobs = [job for both in itertools.zip_longest(loose, (*packs, *whole)) for job in both if job]
             for _, result in parallel(_do, jobs, run.workers):
@@ -162,11 +137,11 @@ class _Upload:
         if isinstance(result, CasstoreError):  # the remote or the disk fails: it will for the others too
             raise result
         self._remote.tracking.uploaded(result.objects, result.packs)
-        self._run.failures += result.failures
+        self._run.fail(result.failures)
         for known in result.objects:
             self._run.advance(1, known.stored)
         for pack in result.packs:
-            self._run.advance(len(pack.contents.digests), pack.stored)
+            self._run.advance(len(pack.contents.digests), pack.stored, packs=1)
 
     def _send_dictionary(self, digest: Digest) -> None:
         local, packing = self._local, self._plan.packing
@@ -177,11 +152,13 @@ class _Upload:
         local.keep_dictionary(dictionary)
         known = self._target.put(dictionary.content, digest)
         self._remote.tracking.uploaded([known])
+        self._run.advance(0, known.stored)
 
-    def _send_pack(self, members: tuple[Stored, ...]) -> Sent:
+    def _send_pack(self, members: tuple[Row, ...]) -> Sent:
         with self._packing:
             buffer = io.BytesIO()
-            pack, failures = pack_objects(self._local, members, buffer, self._plan.packing.dictionary)
+            objects = (stored_of(row, self._plan.sources) for row in members)
+            pack, failures = pack_objects(self._local, objects, buffer, self._plan.packing.dictionary)
             if pack is None:
                 return Sent(failures=failures)
             self._target.backend.write(self._target.pack_name(pack.digest), buffer.getvalue())
@@ -198,12 +175,12 @@ class _Upload:
             return Sent(failures=[Failure(info.digest, f"the pack cannot be read here: {error}")])
         return Sent(packs=[pack])
 
-    def _send_loose(self, known: Stored) -> Sent:
+    def _send_loose(self, row: Row) -> Sent:
         """Upload one object in a file of its own, verified first, so that no bad copy spreads."""
         try:
-            return Sent([self._upload(known)])
+            return Sent([self._upload(stored_of(row, self._plan.sources))])
         except (NotFoundError, IntegrityError) as error:
-            return Sent(failures=[Failure(known.digest, str(error))])
+            return Sent(failures=[Failure(row.digest, str(error))])
 
     def _upload(self, known: Stored) -> Stored:
         local, target = self._local, self._target
@@ -231,42 +208,13 @@ def _do(job: tuple[object, object]) -> Sent:
     return sent
 
 
-def pack_objects(
-    local: Local, members: Iterable[Stored], file: io.BytesIO | io.BufferedWriter, dictionary: Dictionary | None
-) -> tuple[Pack | None, list[Failure]]:
-    """Write objects that are here into one pack, each verified first, so that no bad copy spreads.
-
-    Returns:
-        The pack, None where none of the objects could be read; and those that could not.
-    """
-    writer = PackWriter(file, local.codec, dictionary)
-    failures: list[Failure] = []
-    for known in members:
-        try:
-            _add(local, writer, known, dictionary)
-        except (NotFoundError, IntegrityError) as error:
-            local.doubt(known.digest)
-            failures.append(Failure(known.digest, str(error)))
-    return (writer.finish() if len(writer) else None), failures
-
-
-def _add(local: Local, writer: PackWriter, known: Stored, dictionary: Dictionary | None) -> None:
-    place = known.place
-    if place is not None and place.dictionary == (dictionary.digest if dictionary else None):
-        frame = local.objects.frame(known, place)
-        decode_member(frame, known, dictionary)
-        writer.add_frame(known.digest, known.size, frame)
-    else:
-        writer.add(known.digest, local.objects.get(known))
-
-
 def _publish(local: Local, remote: Remote) -> int:
     """Publish a segment of all that is pending and whose bytes are in the remote; return how many claims."""
     tracking = remote.tracking
     mark = tracking.choose()
     told = tracking.untold()
     counter = itertools.count()
-    claims = (claim for claim, _ in zip(tracking.chosen_claims(mark), counter, strict=False))
+    claims = (line for line, _ in zip(tracking.chosen_claims(mark), counter, strict=False))
     records: list[Record] = [*told, *map(Kept, tracking.chosen_kept(mark))]
     first = next(claims, None)
     if first is None and not records:

@@ -64,7 +64,7 @@ def reseal(local: Local) -> None:
     add_segment(local, chain(local.index.claims(), kept))
 
 
-def add_segment(local: Local, records: Iterable[Record]) -> Digest:
+def add_segment(local: Local, records: Iterable[Record | bytes]) -> Digest:
     """Write a segment into the local manifest, and return its digest."""
     with local.objects.spooled() as path:
         known = write_segment(records, path, local.codec)

@@ -56,7 +56,6 @@ class Remote:
             durable=local.durable,
         )
         self.tracking = Tracking(local.index, config.identity)
-        self._reader = ManifestReader(local, self.backend, self.tracking)
         self._marker = self.tracking.marker()
 
     def objects(self) -> ObjectStore:
@@ -100,7 +99,7 @@ class Remote:
 
     def _refresh(self) -> tuple[Refreshed, bool]:
         known = self.tracking.segments()  # before the LIST: what is published meanwhile has not vanished
-        listed = self._reader.list()
+        listed = self._reader().listed()
         try:
             if not listed and self._has_lost_marker():
                 raise Vanished
@@ -111,10 +110,13 @@ class Remote:
             self._marker = None
             return self._take_over(set(), listed)
 
+    def _reader(self) -> ManifestReader:
+        return ManifestReader(self._local, self.backend, self.tracking)
+
     def _take_over(self, known: set[Digest], listed: list[Listed]) -> tuple[Refreshed, bool]:
         contact = self._contact(len(listed))  # a store that must not be read is refused before it is
         due = self.tracking.due()
-        taken = self._reader.take_over(known, listed)
+        taken = self._reader().take_over(known, listed)
         return Refreshed(contact, taken.entries, due, taken.failures), taken.gone
 
     def publish(self, segment: Digest) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from casstore.digest import Digest
 from casstore.events import Advanced, Finished, OnEvent, Started
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Report:
         operation: ``push`` or ``pull``.
         remote: The remote's name.
         objects: Objects moved.
+        packs: Packs moved whole.
         entries: Entries and tombstones that became known.
         bytes: Stored bytes moved: of objects, packs and parts of packs; segments are not counted.
         requests: Requests sent, by verb.
@@ -33,6 +35,7 @@ class Report:
     operation: str
     remote: str
     objects: int
+    packs: int
     entries: int
     bytes: int
     requests: Mapping[str, int]
@@ -54,24 +57,39 @@ class Run:
     def __init__(self, operation: str, remote: Remote, on_event: OnEvent, workers: int | None) -> None:
         self.workers = workers
         self.entries = 0
-        self.failures: list[Failure] = []
+        self._failures: list[Failure] = []
         self._operation = operation
         self._remote = remote
         self._on_event = on_event
         self._begun = time.monotonic()
         self._before = dict(remote.backend.requests())
         self._objects = 0
+        self._packs = 0
         self._bytes = 0
 
     def start(self, plan: Plan) -> None:
         """Tell what will move."""
         self._on_event(Started(self._operation, len(plan.objects), plan.bytes))
 
-    def advance(self, objects: int, stored: int) -> None:
-        """Tell what has moved: objects, and stored bytes."""
+    def advance(self, objects: int, stored: int, *, packs: int = 0) -> None:
+        """Tell what has moved: objects, stored bytes, and how many packs that was."""
         self._objects += objects
+        self._packs += packs
         self._bytes += stored
         self._on_event(Advanced(self._operation, objects, stored))
+
+    def fail(self, failures: Iterable[Failure]) -> None:
+        """Take in what could not be moved."""
+        self._failures += failures
+
+    def forgive(self, objects: Collection[str]) -> None:
+        """Forget failures of objects that are tried again."""
+        self._failures = [failure for failure in self._failures if failure.name not in objects]
+
+    @property
+    def failed(self) -> list[Digest]:
+        """The objects that could not be moved."""
+        return [Digest(failure.name) for failure in self._failures]
 
     def finish(self) -> None:
         """Tell that nothing moves any more."""
@@ -85,10 +103,11 @@ class Run:
             self._operation,
             self._remote.name,
             self._objects,
+            self._packs,
             self.entries,
             self._bytes,
             {verb: count for verb, count in requests.items() if count},
             time.monotonic() - self._begun,
             plan.left,
-            plan.failures + tuple(self.failures),
+            plan.failures + tuple(self._failures),
         )

@@ -1,0 +1,225 @@
+"""What a remote lacks and what it offers, asked of the index in a few statements.  Floor: catalog.
+
+A plan looks at every object that is to move. So these are rows as they come from SQLite, in the order of the
+plan, and what can be counted or decided in SQL is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from casstore.catalog.index import Index, PackInfo
+from casstore.catalog.rows import stored_from
+from casstore.digest import Digest, Key
+from casstore.store.sealed import Stored
+
+
+class Row(NamedTuple):
+    """An object that is to move, where it is.
+
+    Attributes:
+        digest: SHA-256 of its content.
+        size: Bytes of content.
+        stored: Bytes of its file, or of its frame in a pack.
+        pack: The row number of its pack; None where it has a file of its own.
+        offset: Where in the pack.
+        frames: Its frames, as the index keeps them.
+    """
+
+    digest: Digest
+    size: int
+    stored: int
+    pack: int | None
+    offset: int | None
+    frames: bytes | None
+
+
+def stored_of(row: Row, packs: Mapping[int, PackInfo]) -> Stored:
+    """Return the object of a row, given its pack."""
+    if row.pack is None:
+        return stored_from(bytes.fromhex(row.digest), row.size, row.stored, row.frames)
+    pack = packs[row.pack]
+    dictionary = None if pack.dictionary is None else bytes.fromhex(pack.dictionary)
+    place = (bytes.fromhex(pack.digest), row.offset or 0, dictionary)
+    return stored_from(bytes.fromhex(row.digest), row.size, row.stored, None, *place)
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """What a remote lacks.
+
+    Attributes:
+        claims: How many claims.
+        kept: How many objects put by hand.
+        objects: The objects of those that are here and not there for good, the earliest entries' first.
+        behind: Claims whose object is neither here nor there for good.
+        lost: Those of them whose object no remote holds.
+        lost_kept: Objects put by hand that are neither here nor there.
+        packs: The packs here that the objects lie in, by row number.
+    """
+
+    claims: int
+    kept: int
+    objects: list[Row]
+    behind: int
+    lost: list[Key]
+    lost_kept: list[Digest]
+    packs: dict[int, PackInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What a remote holds of what is wanted here.
+
+    Attributes:
+        objects: The objects that are there and not here, those of the newest entries first.
+        packs: The packs there that they lie in, by row number.
+    """
+
+    objects: list[Row]
+    packs: dict[int, PackInfo]
+
+
+_ASKED = """
+CREATE TEMP TABLE IF NOT EXISTS moving(position INTEGER PRIMARY KEY, digest BLOB UNIQUE)
+"""
+
+# Refs stand one behind another, 32 bytes each; most entries have none or one.
+_REFS = """
+WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE (n + 1) * 32 < (
+    SELECT coalesce(max(length(e.refs)), 0) FROM {0} w JOIN entries e ON e.key = w.id
+    WHERE w.remote = ?1 AND w.kind = 0))
+"""
+
+_ASK_ENTRIES = (
+    _REFS
+    + """INSERT OR IGNORE INTO moving(digest)
+SELECT CASE WHEN n IS NULL THEN e.object ELSE substr(e.refs, 32 * n + 1, 32) END
+FROM {0} w JOIN entries e ON e.key = w.id
+JOIN (SELECT NULL AS n UNION ALL SELECT n FROM number) s ON s.n IS NULL OR length(e.refs) > 32 * s.n
+WHERE w.remote = ?1 AND w.kind = 0 AND e.object IS NOT NULL ORDER BY e.created {1}, w.id, n
+"""
+)
+
+_ASK_KEPT = (
+    "INSERT OR IGNORE INTO moving(digest) SELECT id FROM {0} WHERE remote = ?1 AND kind = 1 ORDER BY id"
+)
+
+# What lies in a doomed pack may be read, but is not relied upon.
+_STAYS = """EXISTS (SELECT 1 FROM remote_objects h LEFT JOIN packs k ON k.id = h.pack
+    WHERE h.remote = ?1 AND h.object = {0}
+        AND NOT EXISTS (SELECT 1 FROM doomed d WHERE d.remote = ?1 AND d.digest = k.digest))"""
+
+_TO_SEND = f"""
+SELECT lower(hex(o.digest)), o.size, o.stored, o.pack, o.offset, o.frames
+FROM moving m CROSS JOIN objects o ON o.digest = m.digest WHERE NOT {_STAYS.format("m.digest")}
+ORDER BY m.position
+"""
+
+_TO_FETCH = """
+SELECT lower(hex(h.object)), h.size, h.stored, h.pack, h.offset, h.frames
+FROM moving m CROSS JOIN remote_objects h ON h.remote = ?1 AND h.object = m.digest
+WHERE NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = m.digest) ORDER BY m.position
+"""
+
+_BEHIND = f"""
+SELECT lower(hex(p.id)), EXISTS (
+    SELECT 1 FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = e.object)
+FROM pending p JOIN entries e ON e.key = p.id
+WHERE p.remote = ?1 AND p.kind = 0 AND e.object IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = e.object) AND NOT {_STAYS.format("e.object")}
+"""
+
+_LOST_KEPT = f"""
+SELECT lower(hex(p.id)) FROM pending p WHERE p.remote = ?1 AND p.kind = 1
+    AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = p.id) AND NOT {_STAYS.format("p.id")}
+"""
+
+_COUNT = "SELECT count(*) FILTER (WHERE kind = 0), count(*) FILTER (WHERE kind = 1) FROM {0} WHERE remote = ?1"
+
+_LACKS = """(NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = {0})
+    AND EXISTS (SELECT 1 FROM remote_objects h WHERE h.remote = ?1 AND h.object = {0}))"""
+
+_SETTLE = (
+    _REFS.format("wanted")
+    + f"""DELETE FROM wanted WHERE remote = ?1 AND kind = 0 AND NOT EXISTS (
+    SELECT 1 FROM entries e WHERE e.key = wanted.id AND e.object IS NOT NULL AND ({_LACKS.format("e.object")}
+        OR length(e.refs) > 0 AND EXISTS (SELECT 1 FROM number
+            WHERE length(e.refs) > 32 * n AND {_LACKS.format("substr(e.refs, 32 * n + 1, 32)")})))
+""",
+    f"DELETE FROM wanted WHERE remote = ?1 AND kind = 1 AND NOT {_LACKS.format('wanted.id')}",
+)
+
+_WAITING = (
+    _REFS.format("wanted")
+    + """SELECT count(*) FROM wanted w JOIN entries e ON e.key = w.id WHERE w.remote = ?1 AND w.kind = 0
+    AND (e.object IN (SELECT digest FROM moving) OR EXISTS (SELECT 1 FROM number
+        WHERE length(e.refs) > 32 * n AND substr(e.refs, 32 * n + 1, 32) IN (SELECT digest FROM moving)))
+"""
+)
+
+
+def lacking(index: Index, remote: int) -> Lacking:
+    """Return what a remote lacks, by its row number."""
+    with index.staging() as connection:
+        (claims, kept) = connection.execute(_COUNT.format("pending"), (remote,)).fetchone()
+        if not claims and not kept:
+            return Lacking(0, 0, [], 0, [], [], {})
+        _ask(connection, remote, "pending", "ASC")
+        objects = list(map(Row._make, connection.execute(_TO_SEND, (remote,))))
+        behind = connection.execute(_BEHIND, (remote,)).fetchall()
+        lost_kept = [Digest(digest) for (digest,) in connection.execute(_LOST_KEPT, (remote,))]
+        packs = _packs(connection, objects)
+    lost = [Key(key) for key, anywhere in behind if not anywhere]
+    return Lacking(claims, kept, objects, len(behind), lost, lost_kept, packs)
+
+
+def offered(index: Index, remote: int) -> Offered:
+    """Return what a remote holds of what a pull from it should bring, by its row number."""
+    with index.staging() as connection:
+        if not any(connection.execute(_COUNT.format("wanted"), (remote,)).fetchone()):
+            return Offered([], {})
+        _ask(connection, remote, "wanted", "DESC")
+        objects = list(map(Row._make, connection.execute(_TO_FETCH, (remote,))))
+        return Offered(objects, _packs(connection, objects))
+
+
+def waiting_for(index: Index, remote: int, objects: Iterable[Digest]) -> int:
+    """Return how many entries that a pull should bring lead to any of `objects`."""
+    with index.staging() as connection:
+        _begin(connection)
+        rows = ((bytes.fromhex(digest),) for digest in objects)
+        connection.executemany("INSERT OR IGNORE INTO moving(digest) VALUES (?)", rows)
+        return int(connection.execute(_WAITING, (remote,)).fetchone()[0])
+
+
+def settle(index: Index, remote: int) -> None:
+    """Want no longer what is here, and what a remote turned out not to have; the rest stays wanted."""
+    with index.writing() as connection:
+        for statement in _SETTLE:
+            connection.execute(statement, (remote,))
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    connection.execute(_ASKED)
+    connection.execute("DELETE FROM moving")
+
+
+def _ask(connection: sqlite3.Connection, remote: int, table: str, order: str) -> None:
+    _begin(connection)
+    connection.execute(_ASK_ENTRIES.format(table, order), (remote,))
+    connection.execute(_ASK_KEPT.format(table), (remote,))
+
+
+def _packs(connection: sqlite3.Connection, objects: Iterable[Row]) -> dict[int, PackInfo]:
+    query = "SELECT digest, stored, members, dictionary, here FROM packs WHERE id = ?"
+    found = {}
+    for number in {row.pack for row in objects}:
+        if number is not None:
+            digest, stored, members, dictionary, here = connection.execute(query, (number,)).fetchone()
+            name = None if dictionary is None else Digest(dictionary.hex())
+            found[number] = PackInfo(Digest(digest.hex()), stored, members, name, bool(here))
+    return found
