@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from casstore.backends.atomic import sync_file
 from casstore.backends.local import LocalBackend
 from casstore.catalog.database import Connection
-from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack, remove_objects
+from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack_here, remove_objects
 from casstore.catalog.journal import Journal
 from casstore.catalog.records import Claim, Kept
 from casstore.digest import Digest, digest_of
@@ -165,8 +165,7 @@ class Local:
         with self.index.writing() as connection:
             if not self.path(self.objects.pack_name(pack.digest)).exists():
                 return False
-            put_pack(connection, pack, here=True)
-            put_objects(connection, pack.members(), used=used, replace=False)
+            put_pack_here(connection, pack, used=used)
         return True
 
     def bring_dictionary(self, source: ObjectStore, digest: Digest) -> Dictionary:
