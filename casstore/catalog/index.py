@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from casstore.catalog import statements
 from casstore.catalog.database import Database
+from casstore.catalog.places import members_here, object_rows
 from casstore.catalog.records import Claim
-from casstore.catalog.rows import claim_from, claim_row, dump_frames, stored_from
+from casstore.catalog.rows import claim_from, claim_row, stored_from
 from casstore.digest import Digest, Key
 from casstore.errors import ConfigError, NotFoundError
 from casstore.store.pack import Pack
@@ -355,17 +356,18 @@ def put_objects(
         kept: Whether they were put by hand.
         replace: Whether this is where they are now, also if the index knows them elsewhere.
     """
-    rows = []
-    packs = PackRows(connection, here=True)
-    for known in objects:
-        pack, offset = packs.place(known)
-        frames = dump_frames(known.frames)
-        rows.append((bytes.fromhex(known.digest), known.size, known.stored, used, kept, frames, pack, offset))
+    rows = object_rows(connection, objects, used, kept=kept)
     rows.sort()  # neighbours in the table: half the time of a random order
-    connection.executemany(statements.PUT_OBJECT if replace else statements.ADD_OBJECT, rows)
+    (statements.PUT_OBJECT if replace else statements.ADD_OBJECT).run(connection, rows)
     if kept:
         digests = [(row[0],) for row in rows]
         connection.executemany(statements.PEND_KEPT, digests)
+
+
+def put_pack_here(connection: sqlite3.Connection, pack: Pack, *, used: int) -> None:
+    """Note a pack that is here now, and its objects, where the index does not know them elsewhere."""
+    number = put_pack(connection, pack, here=True)
+    statements.ADD_OBJECT.run(connection, sorted(members_here(pack, number, used)))
 
 
 def put_pack(connection: sqlite3.Connection, pack: Pack, *, here: bool) -> int:
@@ -380,33 +382,6 @@ def put_pack(connection: sqlite3.Connection, pack: Pack, *, here: bool) -> int:
     )
     (number,) = connection.execute(statements.PUT_PACK, row).fetchone()
     return int(number)
-
-
-class PackRows:
-    """Finds the rows of packs that were noted before, each once.
-
-    Args:
-        connection: The index's.
-        here: Whether only those that are here will do.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, *, here: bool = False) -> None:
-        self._connection = connection
-        self._query = f"SELECT id FROM packs WHERE digest = ?{' AND here' if here else ''}"
-        self._numbers: dict[Digest, int] = {}
-
-    def place(self, known: Stored) -> tuple[int | None, int | None]:
-        """Return the pack's row and the offset of an object; Nones where it has a file of its own."""
-        if known.place is None:
-            return None, None
-        pack = known.place.pack
-        number = self._numbers.get(pack)
-        if number is None:
-            row = self._connection.execute(self._query, (bytes.fromhex(pack),)).fetchone()
-            if row is None:
-                raise ValueError(f"pack {pack} was not noted before its objects")
-            number = self._numbers[pack] = row[0]
-        return number, known.place.offset
 
 
 def remove_objects(connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from casstore.backends.atomic import sync_file
 from casstore.backends.local import LocalBackend
 from casstore.catalog.database import Connection
-from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack, remove_objects
+from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack_here, remove_objects
 from casstore.catalog.journal import Journal
 from casstore.catalog.records import Claim, Kept
 from casstore.digest import Digest, digest_of
@@ -135,8 +135,9 @@ class Local:
                 self.backend.write(self.objects.name(known.digest), sealed)
                 return Stored(known.digest, known.size, len(sealed))
         # Large; or somebody stored it anew, at another level, and the file has another length now.
-        with self.objects.spooled() as path:
-            found = source.fetch(known, path)
+        from casstore.repo.large import fetched
+
+        with fetched(source, known, self.spool) as (found, path):
             self.backend.upload(path, self.objects.name(known.digest), consume=True)
         return found
 
@@ -164,8 +165,7 @@ class Local:
         with self.index.writing() as connection:
             if not self.path(self.objects.pack_name(pack.digest)).exists():
                 return False
-            put_pack(connection, pack, here=True)
-            put_objects(connection, pack.members(), used=used, replace=False)
+            put_pack_here(connection, pack, used=used)
         return True
 
     def bring_dictionary(self, source: ObjectStore, digest: Digest) -> Dictionary:
@@ -310,7 +310,7 @@ class Local:
         with self.index.reading():
             self.journal.finish()
 
-    def sweep(self, pattern: str = f"{SPOOL}/*.tmp") -> None:
+    def sweep(self, pattern: str = f"{SPOOL}/*") -> None:
         """Remove the unfinished files of processes that ended long ago, by default those of the spool."""
         long_ago = now() - UNFINISHED_AGE
         for path in self.root.glob(pattern):

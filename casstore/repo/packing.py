@@ -23,12 +23,19 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
+T = TypeVar("T")
+
+
 def sample_size(objects: int) -> int:
     """Return how many of so many objects are looked at: enough to train on and to judge by."""
     return TRAINED_ON + JUDGED_ON if objects >= TRAINED_ON else JUDGED_ON
 
 
+<<<<<<< HEAD
 def sample(objects: Sequence[_T]) -> Sequence[_T]:
+=======
+def sample(objects: Sequence[T]) -> Sequence[T]:
+>>>>>>> packs
     """Return some of the objects to pack, evenly chosen."""
     count = sample_size(len(objects))
     return objects[:: max(1, len(objects) // count)][:count]

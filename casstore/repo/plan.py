@@ -58,6 +58,11 @@ class Plan:
     failures: tuple[Failure, ...] = ()
 
     @property
+    def pack_count(self) -> int:
+        """How many packs move whole."""
+        return 0
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing would change."""
         return not self.objects and not self.entries
@@ -73,7 +78,7 @@ class Contact:
         first: It was not met before, so its marker is to be read.
         empty: It has no marker yet, so a push is to write one.
         packs: Its marker says that it may hold packs.
-        part_size: Bytes of the parts in which twice as much and more is uploaded; None where it never is.
+        part_size: See `Backend.part_size`.
     """
 
     remote: str

@@ -6,15 +6,19 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from casstore.backends.multipart import count_parts
 from casstore.catalog.index import PackInfo
 from casstore.catalog.inventory import Lacking, Row
 from casstore.digest import Digest, Key
 from casstore.repo.plan import Contact, Move, Plan, contact_requests, without_zeros
-from casstore.store.codec import Dictionary
+from casstore.store.codec import SEAL_SIZE, Dictionary
 from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, PACKED_MAX
 
-TOC_ENTRY = 40
-"""Bytes an object takes in a pack's table of contents: its digest, which does not compress, and lengths."""
+TOC = 100
+"""Bytes of a pack's table of contents besides its objects."""
+
+TOC_ENTRY = 39
+"""Bytes an object takes in it: its digest, which does not compress, and lengths (measured: 38.9 to 40.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Packing:
 
     Attributes:
         dictionary: With which dictionary.
-        ratio: Stored bytes in a pack for each stored byte of an object's own file, measured on some.
+        ratio: Bytes of a frame in a pack for each byte of an object's own frame, measured on some.
         stored: Stored bytes of the dictionary's file, about.
         there: Whether the remote holds the dictionary.
     """
@@ -59,6 +63,11 @@ class PushPlan(Plan):
     publishes: bool = False
     lost: tuple[Key, ...] = ()
     lost_kept: tuple[Digest, ...] = ()
+
+    @property
+    def pack_count(self) -> int:
+        """How many packs are sent."""
+        return len(self.packs) + len(self.whole)
 
 
 def small(rows: Iterable[Row]) -> list[Row]:
@@ -139,7 +148,7 @@ def _dictionaries(
 def _move(row: Row, packing: Packing) -> Move:
     if row.pack is not None or row.size >= PACKED_MAX:
         return Move(row.digest, row.size, row.stored)
-    return Move(row.digest, row.size, round(row.stored * packing.ratio))
+    return Move(row.digest, row.size, round((row.stored - SEAL_SIZE) * packing.ratio))
 
 
 def _bytes(
@@ -149,7 +158,8 @@ def _bytes(
     whole: Iterable[PackInfo],
     packs: Iterable[Collection[Row]],
 ) -> int:
-    tables = TOC_ENTRY * (sum(map(len, packs)) + sum(pack.members for pack in whole))
+    inside = [len(members) for members in packs] + [pack.members for pack in whole]
+    tables = TOC * len(inside) + TOC_ENTRY * sum(inside)
     return sum(move.stored for move in moves) + tables + len(dictionaries) * packing.stored
 
 
@@ -158,12 +168,11 @@ def push_requests(contact: Contact, plan: PushPlan) -> Mapping[str, int]:
     requests = contact_requests(contact)
     if plan.publishes:
         files = [row.stored for row in plan.loose] + [pack.stored for pack in plan.whole]
-        parts = [_parts(stored, contact.part_size) for stored in files]
+        parts = [count_parts(stored, contact.part_size) for stored in files]
+        large = sum(count > 1 for count in parts)
         marker = contact.empty or not contact.packs
         requests["PUT"] = 1 + marker + len(plan.packs) + len(plan.dictionaries) + sum(parts)
-        requests["POST"] = sum(2 for count in parts if count > 1)  # one begins, one completes
+        requests["POST"] = 2 * large  # one begins, one completes
+        requests["LIST"] += large  # looks for one to go on with
     return without_zeros(requests)
 
-
-def _parts(stored: int, part_size: int | None) -> int:
-    return 1 if part_size is None or stored < 2 * part_size else -(-stored // part_size)

@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     from casstore.repo.remote import Refreshed, Remote
     from casstore.repo.repository import Repository
     from casstore.store.codec import Dictionary
+<<<<<<< HEAD
+=======
+
+>>>>>>> packs
 _PACKS_AT_ONCE = 3
 """Packs in memory at once: each takes up to 25 MiB, and as much again while it is sent."""
-
-_LARGE_AT_ONCE = threading.BoundedSemaphore(3)
-"""Large objects uploaded at once: each may hold several parts in memory."""
 
 
 @dataclass(slots=True)
@@ -82,12 +83,16 @@ def _packing(local: Local, remote: Remote, objects: list[Row], packs: dict[int, 
     if not objects:
         return Packing()
     current = _current_dictionary(local, remote)
+<<<<<<< HEAD
     samples = read_sample(local, [stored_of(row, packs) for row in sample(objects)])
+=======
+    samples = read_sample(local, (stored_of(row, packs) for row in sample(objects)))
+>>>>>>> packs
     dictionary = choose_dictionary(local, samples, current)
     if dictionary is None:
         return Packing()
     judged = [(known, content) for known, content in samples[:JUDGED_ON] if known.place is None]
-    before = sum(known.stored for known, _ in judged)
+    before = sum(known.stored - SEAL_SIZE for known, _ in judged)
     after = stored([content for _, content in judged], dictionary, local.codec)
     there = remote.tracking.sides([dictionary.digest])[dictionary.digest].stays
     size = len(local.codec.compress(dictionary.content)) + SEAL_SIZE
@@ -140,7 +145,7 @@ class _Upload:
         for known in result.objects:
             self._run.advance(1, known.stored)
         for pack in result.packs:
-            self._run.advance(len(pack.contents.digests), pack.stored)
+            self._run.advance(len(pack.contents.digests), pack.stored, packs=1)
 
     def _send_dictionary(self, digest: Digest) -> None:
         local, packing = self._local, self._plan.packing
@@ -187,9 +192,8 @@ class _Upload:
             return target.put(local.read(known), known.digest)
         path = local.path(local.objects.name(known.digest))
         try:
-            with _LARGE_AT_ONCE:
-                examine(path, known)
-                target.backend.upload(path, target.name(known.digest))
+            examine(path, known)
+            target.backend.upload(path, target.name(known.digest))
         except FileNotFoundError:
             local.doubt(known.digest)
             raise NotFoundError(f"object {known.digest} is gone from {local.root}") from None

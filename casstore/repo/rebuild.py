@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casstore.backends.local import LocalBackend
-from casstore.catalog.index import Index, now, put_objects, put_pack
+from casstore.catalog.index import Index, now, put_objects, put_pack_here
 from casstore.catalog.journal import Journal, replay
 from casstore.catalog.records import Claim, Entry, Kept, Location, Record
 from casstore.catalog.rows import DamagedIndexError
@@ -137,8 +137,7 @@ def _add_pack(index: Index, root: Path, info: Info) -> list[Failure]:
     except (CasstoreError, OSError) as error:
         return [Failure(info.name, str(error))]
     with index.writing() as connection:
-        put_pack(connection, pack, here=True)
-        put_objects(connection, pack.members(), used=used, replace=False)
+        put_pack_here(connection, pack, used=used)
     return []
 
 
