@@ -26,11 +26,7 @@ from casstore.catalog.records import (
     encode_claim,
     encode_record,
 )
-<<<<<<< HEAD
-from casstore.catalog.rows import claim_row, dump_frames, refs_from, stored_from
-=======
 from casstore.catalog.rows import claim_row, refs_from, stored_from
->>>>>>> packs
 from casstore.digest import Digest, Key
 from casstore.store.marker import Marker
 from casstore.store.pack import Pack

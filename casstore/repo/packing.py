@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from casstore.store.codec import Dictionary
     from casstore.store.sealed import Stored
 
-_T = TypeVar("_T")
-
-
 T = TypeVar("T")
 
 
@@ -31,11 +28,7 @@ def sample_size(objects: int) -> int:
     return TRAINED_ON + JUDGED_ON if objects >= TRAINED_ON else JUDGED_ON
 
 
-<<<<<<< HEAD
-def sample(objects: Sequence[_T]) -> Sequence[_T]:
-=======
 def sample(objects: Sequence[T]) -> Sequence[T]:
->>>>>>> packs
     """Return some of the objects to pack, evenly chosen."""
     count = sample_size(len(objects))
     return objects[:: max(1, len(objects) // count)][:count]

@@ -34,10 +34,7 @@ if TYPE_CHECKING:
     from casstore.repo.remote import Refreshed, Remote
     from casstore.repo.repository import Repository
     from casstore.store.codec import Dictionary
-<<<<<<< HEAD
-=======
 
->>>>>>> packs
 _PACKS_AT_ONCE = 3
 """Packs in memory at once: each takes up to 25 MiB, and as much again while it is sent."""
 
@@ -83,11 +80,7 @@ def _packing(local: Local, remote: Remote, objects: list[Row], packs: dict[int, 
     if not objects:
         return Packing()
     current = _current_dictionary(local, remote)
-<<<<<<< HEAD
-    samples = read_sample(local, [stored_of(row, packs) for row in sample(objects)])
-=======
     samples = read_sample(local, (stored_of(row, packs) for row in sample(objects)))
->>>>>>> packs
     dictionary = choose_dictionary(local, samples, current)
     if dictionary is None:
         return Packing()

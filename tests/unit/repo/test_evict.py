@@ -241,7 +241,7 @@ def test_evicting_from_packs_alone_ends_under_the_cap(opened: Open) -> None:
     store.repack()
     assert store.local.index.current_dictionary() is not None
     total = stored(store)
-    for cap in (total - 1, total * 3 // 4, total // 2, 1):
+    for cap in (total - 1, total * 2 // 3, total // 3, 1):
         store._max_size = cap
         report = store.evict()
         assert stored(store) == store.local.index.evictable() <= cap
