@@ -34,7 +34,8 @@ class Job:
     """What a child is to do.
 
     Attributes:
-        operation: ``put``, ``push``, ``pull``, ``repack``, ``evict`` (half of it), or ``put and push``, which meets another process in between.
+        operation: ``put``, ``push``, ``pull``, ``repack``, ``evict`` (half of it), or ``put and push``, which
+            meets another process in between.
         store: The folder of its store.
         remote: The URL of the remote.
         numbers: Of a put, the first number and the one behind the last.

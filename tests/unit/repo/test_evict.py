@@ -167,6 +167,7 @@ def test_puts_and_evictions_at_once(opened: Open) -> None:
     finally:
         done.set()
         evictor.join()
+        store.flush()  # it waits for an eviction that the last put began
     for number, digest in enumerate(digests):
         assert store.get(digest) == noise(SIZE, number * 3 % 30)
     assert None not in answers(store).values()
