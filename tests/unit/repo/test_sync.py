@@ -16,7 +16,7 @@ from casstore.catalog.tracking import absorb, remotes_holding
 from casstore.digest import digest_of
 from casstore.errors import BackendError, FormatError, NotFoundError
 from casstore.events import Advanced, Event, Finished, Started
-from casstore.repo import plan_push, plan_pull
+from casstore.repo import plan_pull, plan_push
 from casstore.repo import pull as pull_module
 from casstore.repo import remote as remote_module
 from casstore.repo.repository import Repository
