@@ -124,13 +124,22 @@ def progress() -> Iterator[OnEvent]:
         yield warn
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[bytes]}"),
+        TextColumn("{task.fields[objects]:,}/{task.fields[all]:,} objects"),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         yield _Bars(bars)
@@ -143,22 +152,22 @@ def warn(event: Event) -> None:
 
 
 class _Bars:
-    """Draws the events of operations, a bar each."""
+    """Draws the events of operations, a bar each, as long as the bytes to move."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
-        self._sizes: dict[str, int] = {}
+        self._objects: dict[str, int] = {}
 
     def __call__(self, event: Event) -> None:
         match event:
-            case Started(operation, objects, _):
-                self._sizes[operation] = 0
-                self._tasks[operation] = self._bars.add_task(operation, total=objects, bytes="")
+            case Started(operation, objects, size):
+                self._objects[operation] = 0
+                task = self._bars.add_task(operation, total=size, objects=0, all=objects)
+                self._tasks[operation] = task
             case Advanced(operation, objects, size) if operation in self._tasks:
-                self._sizes[operation] += size
-                shown = format_size(self._sizes[operation])
-                self._bars.update(self._tasks[operation], advance=objects, bytes=shown)
+                self._objects[operation] += objects
+                self._bars.update(self._tasks[operation], advance=size, objects=self._objects[operation])
             case Finished(operation) if operation in self._tasks:
                 self._bars.remove_task(self._tasks.pop(operation))
             case Warned(message):

@@ -33,6 +33,7 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
         "remote": plan.remote,
         "dry_run": True,
         "objects": len(plan.objects),
+        "packs": plan.pack_count,
         "entries": plan.entries,
         "bytes": plan.bytes,
         "requests": _requests(plan.requests),
@@ -48,6 +49,7 @@ def report_fields(report: Report) -> dict[str, Any]:
         "remote": report.remote,
         "dry_run": False,
         "objects": report.objects,
+        "packs": report.packs,
         "entries": report.entries,
         "bytes": report.bytes,
         "requests": _requests(report.requests),
@@ -64,7 +66,7 @@ def print_plan(ctx: click.Context, plan: Plan, *, as_json: bool) -> NoReturn:
     else:
         note_failures(plan.failures)
         where = f"{_WHERE[plan.operation]} {plan.remote}"
-        line(f"would {plan.operation} {_what(plan)} {where}\n{by_verb(plan.requests)}")
+        line(f"would {plan.operation} {_planned(plan)} {where}\n{by_verb(plan.requests)}")
         _note_left(plan.operation, plan.left)
     ctx.exit(1 if plan.failures else 0)
 
@@ -76,7 +78,8 @@ def finish(ctx: click.Context, report: Report, *, as_json: bool) -> NoReturn:
     else:
         note_failures(report.failures)
         where = f"{_WHERE[report.operation]} {report.remote}"
-        line(f"{_DONE[report.operation]} {_what(report)} {where}")
+        what = _what(report.objects, report.packs, report.bytes, report.entries)
+        line(f"{_DONE[report.operation]} {what} {where}")
         line(f"{by_verb(report.requests)}, {report.seconds:.2f} s")
         _note_left(report.operation, report.left)
     ctx.exit(1 if report.failures else 0)
@@ -90,15 +93,19 @@ def note_failures(failures: Iterable[Failure]) -> None:
 
 def print_direction(plan: Plan) -> None:
     """Print one direction of a status."""
-    line(f"{plan.operation:<8}{_what(plan)}\n{'':8}{by_verb(plan.requests)}")
+    line(f"{plan.operation:<8}{_planned(plan)}\n{'':8}{by_verb(plan.requests)}")
 
 
-def _what(moved: Plan | Report) -> str:
+def _planned(plan: Plan) -> str:
+    return _what(len(plan.objects), plan.pack_count, plan.bytes, plan.entries)
+
+
+def _what(objects: int, packs: int, size: int, entries: int) -> str:
     """Return what moves, for people."""
-    objects = moved.objects if isinstance(moved.objects, int) else len(moved.objects)
-    if not objects and not moved.entries:
+    if not objects and not entries:
         return "nothing"
-    return f"{count(objects, 'object')} ({format_size(moved.bytes)}), {count(moved.entries, 'entry')}"
+    inside = f" in {count(packs, 'pack')}" if packs else ""
+    return f"{count(objects, 'object')}{inside} ({format_size(size)}), {count(entries, 'entry')}"
 
 
 def _note_left(operation: str, left: int) -> None:

@@ -61,6 +61,11 @@ class Plan:
     failures: tuple[Failure, ...] = ()
 
     @property
+    def pack_count(self) -> int:
+        """How many packs move whole."""
+        return 0
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing would change."""
         return not self.objects and not self.entries

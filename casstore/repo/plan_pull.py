@@ -61,6 +61,11 @@ class PullPlan(Plan):
     dictionaries: tuple[tuple[Digest, int], ...] = ()
     over: tuple[Digest, ...] = ()
 
+    @property
+    def pack_count(self) -> int:
+        """How many packs are fetched whole."""
+        return len(self.whole)
+
 
 def plan_pull(
     contact: Contact, offered: Offered, room: int, dictionaries: Mapping[Digest, int] | None = None

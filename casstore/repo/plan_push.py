@@ -10,11 +10,14 @@ from casstore.catalog.index import PackInfo
 from casstore.catalog.inventory import Lacking, Row
 from casstore.digest import Digest, Key
 from casstore.repo.plan import Contact, Move, Plan, contact_requests, without_zeros
-from casstore.store.codec import Dictionary
+from casstore.store.codec import SEAL_SIZE, Dictionary
 from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, PACKED_MAX
 
-TOC_ENTRY = 40
-"""Bytes an object takes in a pack's table of contents: its digest, which does not compress, and lengths."""
+TOC = 100
+"""Bytes of a pack's table of contents besides its objects."""
+
+TOC_ENTRY = 39
+"""Bytes an object takes in it: its digest, which does not compress, and lengths (measured: 38.9 to 40.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class Packing:
 
     Attributes:
         dictionary: With which dictionary.
-        ratio: Stored bytes in a pack for each stored byte of an object's own file, measured on some.
+        ratio: Bytes of a frame in a pack for each byte of an object's own frame, measured on some.
         stored: Stored bytes of the dictionary's file, about.
         there: Whether the remote holds the dictionary.
     """
@@ -59,6 +62,11 @@ class PushPlan(Plan):
     publishes: bool = False
     lost: tuple[Key, ...] = ()
     lost_kept: tuple[Digest, ...] = ()
+
+    @property
+    def pack_count(self) -> int:
+        """How many packs are sent."""
+        return len(self.packs) + len(self.whole)
 
 
 def small(rows: Iterable[Row]) -> list[Row]:
@@ -139,7 +147,7 @@ def _dictionaries(
 def _move(row: Row, packing: Packing) -> Move:
     if row.pack is not None or row.size >= PACKED_MAX:
         return Move(row.digest, row.size, row.stored)
-    return Move(row.digest, row.size, round(row.stored * packing.ratio))
+    return Move(row.digest, row.size, round((row.stored - SEAL_SIZE) * packing.ratio))
 
 
 def _bytes(
@@ -149,7 +157,8 @@ def _bytes(
     whole: Iterable[PackInfo],
     packs: Iterable[Collection[Row]],
 ) -> int:
-    tables = TOC_ENTRY * (sum(map(len, packs)) + sum(pack.members for pack in whole))
+    inside = [len(members) for members in packs] + [pack.members for pack in whole]
+    tables = TOC * len(inside) + TOC_ENTRY * sum(inside)
     return sum(move.stored for move in moves) + tables + len(dictionaries) * packing.stored
 
 

@@ -225,7 +225,7 @@ class _Download:
             self._note_loose()
         self._run.fail(result.failures)
         self._gone += result.gone
-        self._run.advance(result.count, result.stored)
+        self._run.advance(result.count, result.stored, packs=len(result.packs))
 
     def _note_loose(self) -> None:
         if self._loose:

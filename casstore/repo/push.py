@@ -90,7 +90,7 @@ def _packing(local: Local, remote: Remote, objects: list[Row], packs: dict[int, 
     if dictionary is None:
         return Packing()
     judged = [(known, content) for known, content in samples[:JUDGED_ON] if known.place is None]
-    before = sum(known.stored for known, _ in judged)
+    before = sum(known.stored - SEAL_SIZE for known, _ in judged)
     after = stored([content for _, content in judged], dictionary, local.codec)
     there = remote.tracking.sides([dictionary.digest])[dictionary.digest].stays
     size = len(local.codec.compress(dictionary.content)) + SEAL_SIZE
@@ -150,7 +150,7 @@ class _Upload:
         for known in result.objects:
             self._run.advance(1, known.stored)
         for pack in result.packs:
-            self._run.advance(len(pack.contents.digests), pack.stored)
+            self._run.advance(len(pack.contents.digests), pack.stored, packs=1)
 
     def _send_dictionary(self, digest: Digest) -> None:
         local, packing = self._local, self._plan.packing

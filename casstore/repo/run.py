@@ -23,6 +23,7 @@ class Report:
         operation: ``push`` or ``pull``.
         remote: The remote's name.
         objects: Objects moved.
+        packs: Packs moved whole.
         entries: Entries and tombstones that became known.
         bytes: Stored bytes moved: of objects, packs and parts of packs; segments are not counted.
         requests: Requests sent, by verb.
@@ -34,6 +35,7 @@ class Report:
     operation: str
     remote: str
     objects: int
+    packs: int
     entries: int
     bytes: int
     requests: Mapping[str, int]
@@ -62,15 +64,17 @@ class Run:
         self._begun = time.monotonic()
         self._before = dict(remote.backend.requests())
         self._objects = 0
+        self._packs = 0
         self._bytes = 0
 
     def start(self, plan: Plan) -> None:
         """Tell what will move."""
         self._on_event(Started(self._operation, len(plan.objects), plan.bytes))
 
-    def advance(self, objects: int, stored: int) -> None:
-        """Tell what has moved: objects, and stored bytes."""
+    def advance(self, objects: int, stored: int, *, packs: int = 0) -> None:
+        """Tell what has moved: objects, stored bytes, and how many packs that was."""
         self._objects += objects
+        self._packs += packs
         self._bytes += stored
         self._on_event(Advanced(self._operation, objects, stored))
 
@@ -99,6 +103,7 @@ class Run:
             self._operation,
             self._remote.name,
             self._objects,
+            self._packs,
             self.entries,
             self._bytes,
             {verb: count for verb, count in requests.items() if count},
