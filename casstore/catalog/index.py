@@ -332,9 +332,7 @@ def put_objects(
     for known in objects:
         pack, offset = packs.place(known)
         frames = dump_frames(known.frames)
-        rows.append(
-            (bytes.fromhex(known.digest), known.size, known.stored, used, kept, frames, pack, offset)
-        )
+        rows.append((bytes.fromhex(known.digest), known.size, known.stored, used, kept, frames, pack, offset))
     rows.sort()  # neighbours in the table: half the time of a random order
     connection.executemany(statements.PUT_OBJECT if replace else statements.ADD_OBJECT, rows)
     if kept:

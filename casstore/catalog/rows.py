@@ -70,9 +70,7 @@ def stored_from(
     """Return the object in a row."""
     place = None
     if pack is not None:
-        place = Place(
-            Digest(pack.hex()), offset, None if dictionary is None else Digest(dictionary.hex())
-        )
+        place = Place(Digest(pack.hex()), offset, None if dictionary is None else Digest(dictionary.hex()))
     return Stored(Digest(digest.hex()), size, stored, _load_frames(frames), place)
 
 

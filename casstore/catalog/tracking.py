@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from casstore.catalog import statements
-from casstore.catalog.index import Index, PackRows, put_pack
+from casstore.catalog.index import Index, PackRows, now, put_pack
 from casstore.catalog.records import (
     PACK,
     Claim,
@@ -28,7 +28,7 @@ from casstore.catalog.records import (
     encode_claim,
     encode_record,
 )
-from casstore.catalog.rows import claim_from, claim_row, dump_frames, refs_from, stored_from
+from casstore.catalog.rows import claim_row, dump_frames, refs_from, stored_from
 from casstore.digest import Digest, Key
 from casstore.store.marker import Marker
 from casstore.store.pack import Pack
@@ -270,12 +270,30 @@ class Tracking:
         with self._index.writing() as connection:
             for record in records:
                 digest = record.digest if isinstance(record, Pack) else record.known.digest
-                row = (self.id, bytes.fromhex(digest), encode_record(record))
-                connection.execute("INSERT OR REPLACE INTO untold VALUES (?, ?, ?)", row)
+                row = (self.id, bytes.fromhex(digest), encode_record(record), now())
+                connection.execute("INSERT OR REPLACE INTO untold VALUES (?, ?, ?, ?)", row)
                 if isinstance(record, Pack):
                     put_pack(connection, record, here=False)
                     _put_remote(connection, statements.PUT_REMOTE_OBJECT, self.id, record.members())
             _put_remote(connection, statements.PUT_REMOTE_OBJECT, self.id, loose)
+
+    def distrust(self, before: int) -> None:
+        """Believe no longer in what was uploaded before a time (ms) and no segment tells yet.
+
+        A collection takes it for what an interrupted push left behind, and may have deleted it.
+        """
+        query = "SELECT record FROM untold WHERE remote = ? AND at < ?"
+        with self._index.reading() as connection:
+            records = [decode_record(row[0]) for row in connection.execute(query, (self.id, before))]
+        if not records:
+            return
+        with self._index.writing() as connection:
+            connection.execute("DELETE FROM untold WHERE remote = ? AND at < ?", (self.id, before))
+            for record in records:
+                if isinstance(record, Pack):
+                    self.disbelieve(record.contents.digests)
+                elif isinstance(record, Location):
+                    self.disbelieve([record.known.digest])
 
     def pushed(self, segment: Digest, mark: int, told: Iterable[Record]) -> None:
         """Note that a segment stands in the remote, with what was chosen and these records."""
