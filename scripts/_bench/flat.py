@@ -24,8 +24,8 @@ from scripts._bench.texts import real
 SIZES = (1_000, 1_000_000)
 """Entries of the two stores that are compared."""
 
-_ANSWER = 400
-"""Most bytes of an answer here: what is measured is the number of entries."""
+_ANSWER, _TEXTS = 400, 1000
+"""Most bytes of an answer here, and how many texts they begin: what is measured is the number of entries."""
 
 _SLOWER, _OPEN_MEMORY = 1.5, 60_000_000
 """The budgets of the design: how much longer it may take, and the peak memory of opening and one hit."""
@@ -119,8 +119,8 @@ def table(rows: Sequence[FlatRow]) -> Iterator[str]:
 def _build(folder: Path, size: int) -> None:
     """Make a store, a remote of its own that has all of it, and another store that has pulled all of it."""
     started = time.monotonic()
-    texts = (answer[:_ANSWER] + b"%d" % number for number, answer in enumerate(supply("flat", real()[1])))
-    fill(folder / "source", islice(texts, size))
+    few = [answer[:_ANSWER] for answer in islice(supply("flat", real()[1]), _TEXTS)]
+    fill(folder / "source", (b"%d %b" % (number, few[number % _TEXTS]) for number in range(size)))
     _casstore(folder, "source", "push")
     _casstore(folder, "target", "pull")
     print(f"{size:,} entries made in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)

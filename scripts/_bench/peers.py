@@ -20,7 +20,7 @@ COLD_PULL, IDLE_PULL, NEW_PULL = "cold pull", "no-op pull", "pull of 10 new"
 OPERATIONS = (COLD_PUSH, IDLE_PUSH, COLD_PULL, IDLE_PULL, NEW_PUSH, NEW_PULL)
 PUSHES = frozenset({COLD_PUSH, IDLE_PUSH, NEW_PUSH})
 
-CASSTORE, PLAIN, RESTIC = "casstore", "16 MiB objects", "restic"
+CASSTORE, PLAIN, RESTIC = "casstore", "plain 16 MiB objects", "restic"
 
 _BIN = Path(sys.executable).parent
 _REQUESTER = Path(__file__).with_name("requester.py")
@@ -86,6 +86,11 @@ class Peer:
     settings: Callable[[Place], Mapping[str, str]] = _no_settings
     operations: tuple[str, ...] = field(default=OPERATIONS)
     a_request_a_file: bool = True
+
+    @property
+    def short(self) -> str:
+        """What it is called on the command line: the first word of its name."""
+        return self.name.split()[0]
 
     def command(self, operation: str, place: Place) -> Command:
         """Return the command of an operation."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 
 from scripts._bench import flat
 from scripts._bench.peers import CASSTORE, PLAIN, Peer, peers
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.large:
         found.append(compare(10 * entries if options.quick else LARGE, rounds, larger))
     sizes = (30, 300) if options.quick else flat.SIZES
-    rows = flat.measure_flat(sizes, max(3, rounds)) if options.flat else []
+    rows = flat.measure_flat(sizes, rounds) if options.flat else []
     if options.json:
         print(json.dumps(_document(found, rows, options.quick), indent=2))
     else:
@@ -86,6 +87,7 @@ def compare(entries: int, rounds: int, subjects: tuple[Peer, ...]) -> Comparison
         results: list[Result] = []
         for number in range(rounds):
             results += run_round(number, subjects, sources, folder / f"round {number}")
+            rmtree(folder / f"round {number}")
             _say(f"round {number + 1} of {rounds} done, {time.monotonic() - started:.0f} s")
     return Comparison(entries, subjects, tuple(results))
 
@@ -96,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--entries", type=int, default=20_000, help="how many entries (default: 20000)")
     parser.add_argument("--rounds", type=int, default=3, help="how many rounds (default: 3)")
-    parser.add_argument("--only", metavar="NAMES", help="these peers alone, separated by commas")
+    parser.add_argument("--only", metavar="NAMES", help="casstore and these, separated by commas")
     parser.add_argument("--large", action="store_true", help=f"also {LARGE:,} entries, casstore alone")
     parser.add_argument("--flat", action="store_true", help="also 1,000 and 1,000,000 entries, no server")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -106,13 +108,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _chosen(parser: argparse.ArgumentParser, everyone: Sequence[Peer], only: str | None) -> tuple[Peer, ...]:
     """Return who takes part: casstore always, and of the others those that are there."""
-    wanted = {peer.name for peer in everyone} if only is None else {name.strip() for name in only.split(",")}
-    unknown = wanted - {peer.name for peer in everyone}
-    if unknown:
-        names = ", ".join(peer.name for peer in everyone)
-        parser.error(f"nobody is called {', '.join(sorted(unknown))}; there are {names}")
+    names = [peer.short for peer in everyone]
+    wanted = set(names) if only is None else {name.strip() for name in only.split(",")}
+    if not wanted <= set(names):
+        parser.error(f"--only takes {', '.join(names)}")
     wanted |= {CASSTORE}
-    return tuple(peer for peer in everyone if peer.name in wanted and peer.version)
+    return tuple(peer for peer in everyone if peer.short in wanted and peer.version)
 
 
 def _report(

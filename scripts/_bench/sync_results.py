@@ -158,7 +158,8 @@ def requests(counts: Mapping[str, int]) -> str:
 
 def megabytes(size: int) -> str:
     """Return a size for people, in megabytes: columns of one unit can be compared."""
-    return f"{size / MEGABYTE:,.1f} MB"
+    digits = 1 if size >= 10 * MEGABYTE else 2
+    return f"{size / MEGABYTE:,.{digits}f} MB"
 
 
 def _payload(result: Result) -> str:
@@ -168,4 +169,4 @@ def _payload(result: Result) -> str:
 def _at_rest(result: Result) -> str:
     if result.disk is None:
         return megabytes(result.bucket)
-    return f"{megabytes(result.disk.size)}, {result.disk.blocks / MEGABYTE:,.1f} in blocks"
+    return f"{megabytes(result.disk.size)}, {megabytes(result.disk.blocks)} in blocks"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE
 from tests.conftest import Bucket
-from tests.seaweed import Seaweed, parse_metrics
+from tests.seaweed import Seaweed
 from tests.stores import answers, fill, noise
 from tests.unit.repo.conftest import Open
 
@@ -42,19 +42,3 @@ def test_nothing_new_is_one_list(
     store.push(seaweed_bucket.url)
     other.pull(seaweed_bucket.url)
     assert seaweed.traffic(seaweed_bucket.name).since(before).requests == {"LIST": 2}
-
-
-def test_counters_of_other_buckets_are_left_out() -> None:
-    """Of the server's metrics, those of one bucket are added up by verb, whatever was answered."""
-    text = """
-# TYPE SeaweedFS_s3_request_total counter
-SeaweedFS_s3_request_total{bucket="",code="403",type="LIST"} 1
-SeaweedFS_s3_request_total{bucket="mine",code="200",type="GET"} 2
-SeaweedFS_s3_request_total{bucket="mine",code="404",type="GET"} 1
-SeaweedFS_s3_request_total{bucket="other",code="200",type="GET"} 7
-SeaweedFS_s3_bucket_traffic_received_bytes_total{bucket="mine"} 6.005e+06
-SeaweedFS_s3_bucket_traffic_sent_bytes_total{bucket="other"} 5005
-SeaweedFS_s3_request_seconds_bucket{bucket="mine",type="GET",le="0.1"} 3
-"""
-    traffic = parse_metrics(text, "mine")
-    assert (traffic.requests, traffic.received, traffic.sent) == ({"GET": 3}, 6_005_000, 0)
