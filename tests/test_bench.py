@@ -18,9 +18,9 @@ from scripts._bench.peers import CASSTORE, COLD_PUSH, IDLE_PUSH, OPERATIONS, Pee
 from scripts._bench.processes import Cost, ProgramError, measure
 from scripts._bench.sources import Sources, disk, supply
 from scripts._bench.sync_results import best, markdown, table, verdicts
-from scripts._bench.sync_round import Result
+from scripts._bench.sync_round import Result, Round
 from scripts._bench.texts import LONGEST
-from tests.seaweed import Traffic, weed
+from tests.seaweed import Seaweed, Traffic, weed
 
 ROOT = Path(__file__).parents[1]
 TEXTS = {
@@ -150,11 +150,29 @@ def test_a_dictionary_stands_in_for_neighbours() -> None:
     assert max(shared.percent, taught.percent) < alone.percent
 
 
+def _no_bucket(_: object) -> tuple[str, ...]:
+    return (sys.executable, "-S", "-c", "raise SystemExit('no such bucket')")
+
+
 def _never(_: object) -> tuple[str, ...]:
     raise AssertionError("nobody runs this")
 
 
 # That it runs
+
+
+def test_a_peer_that_fails_does_not_end_the_others_part(
+    tmp_path: Path, seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever fails is out, with what it said; casstore's results are there all the same."""
+    failing = Peer("failing", "1", _no_bucket, _no_bucket)
+    sources = Sources(tmp_path / "sources", 3, 1, supply(1, TEXTS), files=True)
+    (tmp_path / "round").mkdir()
+    this = Round(0, [peers()[0], failing], sources, tmp_path / "round", seaweed)
+    monkeypatch.setattr("scripts._bench.sync_round.OPERATIONS", (COLD_PUSH, IDLE_PUSH))
+    results = this.run()
+    assert [(each.peer, each.operation) for each in results] == [(CASSTORE, COLD_PUSH), (CASSTORE, IDLE_PUSH)]
+    assert "no such bucket" in this.failures["failing"]
 
 
 def test_every_peer_is_known_once() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from scripts._bench.peers import casstore_command
 from scripts._bench.processes import Cost, measure
-from scripts._bench.results import duration
+from scripts._bench.results import duration, say
 from scripts._bench.sources import NEW, entry_key, fill, supply
 from scripts._bench.sync_results import markdown, megabytes, requests
 from scripts._bench.texts import real
@@ -123,7 +123,7 @@ def _build(folder: Path, size: int) -> None:
     fill(folder / "source", (b"%d %b" % (number, few[number % _TEXTS]) for number in range(size)))
     _casstore(folder, "source", "push")
     _casstore(folder, "target", "pull")
-    print(f"{size:,} entries made in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    say(f"{size:,} entries made, pushed and pulled in {time.monotonic() - started:.0f} s")
 
 
 def _operations(folder: Path, size: int, turn: int) -> Iterator[FlatRow]:

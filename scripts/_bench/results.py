@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -100,6 +101,11 @@ def duration(seconds: float) -> str:
         if seconds < 1000 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.2f} s"
+
+
+def say(what: str) -> None:
+    """Tell whoever waits; the results alone go to standard output."""
+    print(what, file=sys.stderr, flush=True)
 
 
 def _requests(requests: Mapping[str, int]) -> str:

@@ -12,16 +12,16 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 
 from scripts._bench import flat
 from scripts._bench.peers import CASSTORE, PLAIN, Peer, peers
-from scripts._bench.results import machine
+from scripts._bench.results import machine, say
 from scripts._bench.sources import Sources, supply
-from scripts._bench.sync_results import best, table, to_json, verdicts
+from scripts._bench.sync_results import table, to_json, verdicts
 from scripts._bench.sync_round import Result, run_round
 from scripts._bench.texts import real
 from tests.seaweed import weed
@@ -42,13 +42,17 @@ class Comparison:
 
     Attributes:
         entries: How many entries there were.
+        rounds: How many rounds.
         subjects: Who took part.
         results: Of every round.
+        failures: Who failed in some round, and what it said.
     """
 
     entries: int
+    rounds: int
     subjects: tuple[Peer, ...]
     results: tuple[Result, ...]
+    failures: Mapping[str, str]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     entries, rounds = (300, 1) if options.quick else (options.entries, options.rounds)
     larger = tuple(peer for peer in chosen if peer.name in {CASSTORE, PLAIN})
 
-    found = [compare(entries, rounds, chosen)]
+    found = [compare(entries, rounds, chosen)] if entries else []
     if options.large:
         found.append(compare(10 * entries if options.quick else LARGE, rounds, larger))
     sizes = (30, 300) if options.quick else flat.SIZES
@@ -83,20 +87,25 @@ def compare(entries: int, rounds: int, subjects: tuple[Peer, ...]) -> Comparison
         files = any(peer.name not in {CASSTORE, PLAIN} for peer in subjects)
         started = time.monotonic()
         sources = Sources(folder / "sources", entries, rounds, supply(entries, texts), files=files)
-        _say(f"{entries:,} entries made in {time.monotonic() - started:.0f} s")
+        say(f"{entries:,} entries made in {time.monotonic() - started:.0f} s")
         results: list[Result] = []
+        failures: dict[str, str] = {}
         for number in range(rounds):
-            results += run_round(number, subjects, sources, folder / f"round {number}")
+            done, failed = run_round(number, subjects, sources, folder / f"round {number}")
+            results += done
+            failures |= failed
             rmtree(folder / f"round {number}")
-            _say(f"round {number + 1} of {rounds} done, {time.monotonic() - started:.0f} s")
-    return Comparison(entries, subjects, tuple(results))
+            say(f"round {number + 1} of {rounds} done, {time.monotonic() - started:.0f} s")
+    return Comparison(entries, rounds, subjects, tuple(results), failures)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/bench sync", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--entries", type=int, default=20_000, help="how many entries (default: 20000)")
+    parser.add_argument(
+        "--entries", type=int, default=20_000, help="how many entries (default: 20000); 0: no server"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how many rounds (default: 3)")
     parser.add_argument("--only", metavar="NAMES", help="casstore and these, separated by commas")
     parser.add_argument("--large", action="store_true", help=f"also {LARGE:,} entries, casstore alone")
@@ -121,8 +130,9 @@ def _report(
 ) -> list[str]:
     lines = _facts(everyone)
     for comparison in found:
-        rounds = len(comparison.results) // len(best(comparison.results))
-        lines += ["", f"{comparison.entries:,} entries, best of {rounds} rounds{_caveat(quick)}", ""]
+        many = f"{comparison.entries:,} entries, best of {comparison.rounds} rounds"
+        lines += ["", f"{many}{_caveat(quick)}", ""]
+        lines += [f"FAILED {name}: {said}" for name, said in comparison.failures.items()]
         lines += table(comparison.results)
         lines += ["", *verdicts(comparison.results, comparison.subjects, comparison.entries)]
     if rows:
@@ -146,8 +156,10 @@ def _document(found: Sequence[Comparison], rows: Sequence[flat.FlatRow], quick: 
     comparisons = [
         {
             "entries": each.entries,
+            "rounds": each.rounds,
             "versions": {peer.name: peer.version for peer in each.subjects},
             "results": [to_json(result) for result in each.results],
+            "failures": dict(each.failures),
             "verdicts": list(verdicts(each.results, each.subjects, each.entries)),
         }
         for each in found
@@ -164,8 +176,3 @@ def _document(found: Sequence[Comparison], rows: Sequence[flat.FlatRow], quick: 
 
 def _caveat(quick: bool) -> str:
     return "; --quick is a look, and no figures to quote" if quick else ""
-
-
-def _say(what: str) -> None:
-    """Tell whoever waits; the results alone go to standard output."""
-    print(what, file=sys.stderr, flush=True)

@@ -70,7 +70,8 @@ def verdicts(results: Iterable[Result], subjects: Sequence[Peer], entries: int) 
     found = best(results)
     for operation, budget in _FASTER_THAN_FILES.items():
         mine = found[operation, CASSTORE].cost.seconds
-        singles = [found[operation, each.name] for each in subjects if each.a_request_a_file]
+        names = {each.name for each in subjects if each.a_request_a_file}
+        singles = [each for (name, peer), each in found.items() if name == operation and peer in names]
         if singles:
             fastest = min(singles, key=lambda result: result.cost.seconds)
             times = fastest.cost.seconds / mine

@@ -22,6 +22,7 @@ from scripts._bench.peers import (
     Place,
 )
 from scripts._bench.processes import Cost, ProgramError, measure
+from scripts._bench.results import say
 from scripts._bench.sources import NEW, Disk, Sources, disk
 from tests.seaweed import Seaweed, Traffic, running_seaweed
 
@@ -52,6 +53,9 @@ class Result:
 class Round:
     """One round of a comparison.
 
+    Attributes:
+        failures: Who could not go on, and what it said.
+
     Args:
         number: Its number, from 0.
         subjects: Who takes part; casstore among them.
@@ -69,6 +73,7 @@ class Round:
         self._server = server
         self._chance = random.Random(number)
         self._moved = 0
+        self.failures: dict[str, str] = {}
         self._places = {
             peer.name: self._place(peer, folder / str(index)) for index, peer in enumerate(subjects)
         }
@@ -79,13 +84,17 @@ class Round:
         for operation in OPERATIONS:
             if operation == NEW_PUSH:
                 self._sources.add(self._number, self._places[CASSTORE].source)
-            results += [self._measure(peer, operation) for peer in self._order(operation)]
+            for peer in self._order(operation):
+                results += self._try(peer, operation)
+            say(f"round {self._number + 1}: {operation} done")
         self._sources.take_away(self._number)
         return results
 
     def _order(self, operation: str) -> list[Peer]:
         """Return who does an operation, by chance; but `PLAIN` moves what casstore turned out to move."""
-        able = [peer for peer in self._subjects if operation in peer.operations]
+        able = [
+            peer for peer in self._subjects if operation in peer.operations and peer.name not in self.failures
+        ]
         self._chance.shuffle(able)
         return sorted(able, key=lambda peer: operation == COLD_PUSH and peer.name == PLAIN)
 
@@ -100,6 +109,16 @@ class Round:
         for command in peer.prepare(place):
             measure(command, peer.environment(place), folder)
         return place
+
+    def _try(self, peer: Peer, operation: str) -> list[Result]:
+        """Return a result; none where a peer fails, which ends its part and nobody else's."""
+        try:
+            return [self._measure(peer, operation)]
+        except ProgramError as error:
+            if peer.name == CASSTORE:
+                raise
+            self.failures[peer.name] = f"{operation}: {error}"
+            return []
 
     def _measure(self, peer: Peer, operation: str) -> Result:
         place = self._places[peer.name]
@@ -135,10 +154,13 @@ class Round:
             raise ProgramError(f"{peer.name}: a {result.operation} brought {found:,} of {wanted:,}")
 
 
-def run_round(number: int, subjects: Sequence[Peer], sources: Sources, folder: Path) -> list[Result]:
-    """Run a round on a fresh server."""
+def run_round(
+    number: int, subjects: Sequence[Peer], sources: Sources, folder: Path
+) -> tuple[list[Result], Mapping[str, str]]:
+    """Run a round on a fresh server; return the results, and what those said who failed."""
     with running_seaweed() as server:
-        return Round(number, subjects, sources, folder, server).run()
+        this = Round(number, subjects, sources, folder, server)
+        return this.run(), this.failures
 
 
 def _reported(cost: Cost) -> Mapping[str, int]:
