@@ -21,10 +21,13 @@ class Info:
     Attributes:
         name: The name, relative to the backend's root.
         size: Stored bytes.
+        modified: When it was last written, in milliseconds since the Unix epoch by the clock of the storage;
+            None where that does not tell.
     """
 
     name: str
     size: int
+    modified: int | None = None
 
 
 class Backend(Protocol):
@@ -42,6 +45,12 @@ class Backend(Protocol):
     @property
     def part_size(self) -> int | None:
         """Bytes of the parts in which twice as much and more is sent and fetched; None where it never is."""
+
+    def now(self) -> int:
+        """Return the time in milliseconds since the Unix epoch, by the clock of the storage.
+
+        For S3, the server's, as its last answer told it; elsewhere, this machine's.
+        """
 
     def requests(self) -> Mapping[str, int]:
         """Requests sent so far by verb: ``GET``, ``PUT``, ``LIST``, ``HEAD``, ``DELETE``, ``POST``.

@@ -61,6 +61,10 @@ class RetryingBackend:
         """The inner backend's part size."""
         return self._inner.part_size
 
+    def now(self) -> int:
+        """Return the inner backend's time."""
+        return self._inner.now()
+
     def requests(self) -> Mapping[str, int]:
         """Return the inner backend's requests, repeated ones included."""
         return self._inner.requests()

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,6 +78,7 @@ class S3Backend(FsspecBackend):
         self._region = region
         self._profile = profile
         self._slots: dict[int, threading.BoundedSemaphore] = {}
+        self._ahead = 0.0
         super().__init__(self._open, root, url=f"s3://{root}", atomic_put=True)
 
     def upload(self, path: Path, name: str, *, consume: bool = False) -> None:  # noqa: ARG002 - it is not moved
@@ -102,6 +106,7 @@ class S3Backend(FsspecBackend):
     def _open(self) -> S3FileSystem:
         session = AioSession(profile=self._profile)
         session.register("before-send.s3", self._sent)
+        session.register("after-call.s3", self._answered)
         filesystem = S3FileSystem(
             session=session,
             endpoint_url=self._endpoint,
@@ -133,6 +138,17 @@ class S3Backend(FsspecBackend):
         verb = "LIST" if event_name.endswith(_LISTS) else request.method
         self._counter.add(verb)
 
+    def _answered(self, parsed: Mapping[str, Any], **_: object) -> None:
+        """Learn the server's clock from an answer; botocore calls this for each."""
+        headers = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        if "date" in headers:
+            with suppress(ValueError):
+                self._ahead = parsedate_to_datetime(headers["date"]).timestamp() - time.monotonic()
+
+    def now(self) -> int:
+        """Return the server's time; this machine's before the first answer, and where none has a date."""
+        return int((time.monotonic() + self._ahead) * 1000) if self._ahead else super().now()
+
     def _count(self, verb: str) -> None:
         """Leave the counting to `_sent`."""
 
@@ -157,14 +173,15 @@ class S3Backend(FsspecBackend):
     def _remove(self, filesystem: S3FileSystem, path: str) -> None:
         filesystem.rm_file(path)  # S3 says nothing of a missing key: what is not found is the bucket
 
-    def _find(self, filesystem: S3FileSystem, path: str) -> Iterator[tuple[str, int]]:
+    def _find(self, filesystem: S3FileSystem, path: str) -> Iterator[tuple[str, int, int | None]]:
         """List page by page; fsspec's find would ask HEAD and LIST again where a folder is empty."""
         prefix = path.removeprefix(self._bucket).lstrip("/")
         request = {"Bucket": self._bucket, "Prefix": f"{prefix}/" if prefix else ""}
         while True:
             page = filesystem.call_s3("list_objects_v2", **request)
             for found in page.get("Contents", ()):
-                yield f"{self._bucket}/{found['Key']}", found["Size"]
+                modified = int(found["LastModified"].timestamp() * 1000)
+                yield f"{self._bucket}/{found['Key']}", found["Size"], modified
             if not page.get("IsTruncated"):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]

@@ -111,7 +111,8 @@ _ASK_KEPT = (
 # What lies in a doomed pack may be read, but is not relied upon.
 _STAYS = """EXISTS (SELECT 1 FROM remote_objects h LEFT JOIN packs k ON k.id = h.pack
     WHERE h.remote = ?1 AND h.object = {0}
-        AND NOT EXISTS (SELECT 1 FROM doomed d WHERE d.remote = ?1 AND d.digest = k.digest))"""
+        AND NOT EXISTS (
+            SELECT 1 FROM doomed d WHERE d.remote = ?1 AND d.digest = coalesce(k.digest, h.object)))"""
 
 _TO_SEND = f"""
 SELECT lower(hex(o.digest)), o.size, o.stored, o.pack, o.offset, o.frames
@@ -138,7 +139,9 @@ SELECT lower(hex(p.id)) FROM pending p WHERE p.remote = ?1 AND p.kind = 1
     AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = p.id) AND NOT {_STAYS.format("p.id")}
 """
 
-_COUNT = "SELECT count(*) FILTER (WHERE kind = 0), count(*) FILTER (WHERE kind = 1) FROM {0} WHERE remote = ?1"
+_COUNT = (
+    "SELECT count(*) FILTER (WHERE kind = 0), count(*) FILTER (WHERE kind = 1) FROM {0} WHERE remote = ?1"
+)
 
 _LACKS = """(NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = {0})
     AND EXISTS (SELECT 1 FROM remote_objects h WHERE h.remote = ?1 AND h.object = {0}))"""
@@ -172,7 +175,7 @@ def lacking(index: Index, remote: int) -> Lacking:
         objects = list(map(Row._make, connection.execute(_TO_SEND, (remote,))))
         behind = connection.execute(_BEHIND, (remote,)).fetchall()
         lost_kept = [Digest(digest) for (digest,) in connection.execute(_LOST_KEPT, (remote,))]
-        packs = _packs(connection, objects)
+        packs = packs_of(connection, objects)
     lost = [Key(key) for key, anywhere in behind if not anywhere]
     return Lacking(claims, kept, objects, len(behind), lost, lost_kept, packs)
 
@@ -184,7 +187,7 @@ def offered(index: Index, remote: int) -> Offered:
             return Offered([], {})
         _ask(connection, remote, "wanted", "DESC")
         objects = list(map(Row._make, connection.execute(_TO_FETCH, (remote,))))
-        return Offered(objects, _packs(connection, objects))
+        return Offered(objects, packs_of(connection, objects))
 
 
 def waiting_for(index: Index, remote: int, objects: Iterable[Digest]) -> int:
@@ -214,7 +217,8 @@ def _ask(connection: sqlite3.Connection, remote: int, table: str, order: str) ->
     connection.execute(_ASK_KEPT.format(table), (remote,))
 
 
-def _packs(connection: sqlite3.Connection, objects: Iterable[Row]) -> dict[int, PackInfo]:
+def packs_of(connection: sqlite3.Connection, objects: Iterable[Row]) -> dict[int, PackInfo]:
+    """Return the packs that objects lie in, by row number."""
     query = "SELECT digest, stored, members, dictionary, here FROM packs WHERE id = ?"
     found = {}
     for number in {row.pack for row in objects}:

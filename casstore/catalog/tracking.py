@@ -15,7 +15,7 @@ from typing import Any
 
 from casstore.catalog import statements
 from casstore.catalog.batch import Batch, batch_of
-from casstore.catalog.index import Index
+from casstore.catalog.index import Index, now
 from casstore.catalog.learning import Arrivals, Learner, put_remote
 from casstore.catalog.records import (
     Claim,
@@ -273,9 +273,27 @@ class Tracking:
         with self._index.writing() as connection:
             for record in records:
                 digest = record.digest if isinstance(record, Pack) else record.known.digest
-                row = (self.id, bytes.fromhex(digest), encode_record(record))
-                connection.execute("INSERT OR REPLACE INTO untold VALUES (?, ?, ?)", row)
+                row = (self.id, bytes.fromhex(digest), encode_record(record), now())
+                connection.execute("INSERT OR REPLACE INTO untold VALUES (?, ?, ?, ?)", row)
             put_remote(connection, self.id, loose, packed)
+
+    def distrust(self, before: int) -> None:
+        """Believe no longer in what was uploaded before a time (ms) and no segment tells yet.
+
+        A collection takes it for what an interrupted push left behind, and may have deleted it.
+        """
+        query = "SELECT record FROM untold WHERE remote = ? AND at < ?"
+        with self._index.reading() as connection:
+            records = [decode_record(row[0]) for row in connection.execute(query, (self.id, before))]
+        if not records:
+            return
+        with self._index.writing() as connection:
+            connection.execute("DELETE FROM untold WHERE remote = ? AND at < ?", (self.id, before))
+            for record in records:
+                if isinstance(record, Pack):
+                    self.disbelieve(record.contents.digests)
+                elif isinstance(record, Location):
+                    self.disbelieve([record.known.digest])
 
     def pushed(self, segment: Digest, mark: int, told: Iterable[Record]) -> None:
         """Note that a segment stands in the remote, with what was chosen and these records."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from casstore.config import RemoteConfig
     from casstore.repo.local import Local
 
+_RELOOKS = 2
+"""How often the manifest is listed anew, where a segment in it was gone when it was asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
@@ -29,12 +32,14 @@ class Refreshed:
         entries: Entries that changed here.
         due: Entries known before whose objects are still to be brought.
         failures: Segments that were refused.
+        listed: The segments that it lists, the largest first.
     """
 
     contact: Contact
     entries: int
     due: int
     failures: tuple[Failure, ...]
+    listed: tuple[Listed, ...]
 
 
 class Remote:
@@ -89,12 +94,14 @@ class Remote:
     def refresh(self) -> Refreshed:
         """Take over what is new in the remote's manifest: one LIST, and one GET a new segment.
 
-        A segment that is gone when it is asked for was collected meanwhile: then it is listed once more.
+        A segment that is gone when it is asked for was collected meanwhile: then it is listed anew.
         """
         refreshed, gone = self._refresh()
-        if gone:
-            again, _ = self._refresh()
-            return replace(again, entries=refreshed.entries + again.entries, due=refreshed.due)
+        for _ in range(_RELOOKS):
+            if not gone:
+                break
+            again, gone = self._refresh()
+            refreshed = replace(again, entries=refreshed.entries + again.entries, due=refreshed.due)
         return refreshed
 
     def _refresh(self) -> tuple[Refreshed, bool]:
@@ -117,7 +124,7 @@ class Remote:
         contact = self._contact(len(listed))  # a store that must not be read is refused before it is
         due = self.tracking.due()
         taken = self._reader().take_over(known, listed)
-        return Refreshed(contact, taken.entries, due, taken.failures), taken.gone
+        return Refreshed(contact, taken.entries, due, taken.failures, tuple(listed)), taken.gone
 
     def publish(self, segment: Digest) -> None:
         """Upload a segment that stands in the local manifest."""
