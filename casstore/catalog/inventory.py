@@ -138,7 +138,9 @@ SELECT lower(hex(p.id)) FROM pending p WHERE p.remote = ?1 AND p.kind = 1
     AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = p.id) AND NOT {_STAYS.format("p.id")}
 """
 
-_COUNT = "SELECT count(*) FILTER (WHERE kind = 0), count(*) FILTER (WHERE kind = 1) FROM {0} WHERE remote = ?1"
+_COUNT = (
+    "SELECT count(*) FILTER (WHERE kind = 0), count(*) FILTER (WHERE kind = 1) FROM {0} WHERE remote = ?1"
+)
 
 _LACKS = """(NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = {0})
     AND EXISTS (SELECT 1 FROM remote_objects h WHERE h.remote = ?1 AND h.object = {0}))"""
