@@ -132,7 +132,9 @@ def test_parts_of_a_pack_are_read_where_little_of_it_is_wanted(
     report = other.pull(bucket.url)
     assert report.requests == {"LIST": 1, "GET": 2}
     assert (report.objects, report.bytes) == (4, plan.bytes)
-    assert [request.range != "" for request in requests_log.requests() if "packs/" in request.path] == [True] * 2
+    assert [request.range != "" for request in requests_log.requests() if "packs/" in request.path] == [
+        True
+    ] * 2
     assert len(files(other.path, "packs")) == 1
     assert answers(other) == {key(number): noise(1000, number) for number in range(40)}
 
