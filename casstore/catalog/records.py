@@ -27,6 +27,9 @@ REFS_MAX = 1024
 """Objects that may travel with one entry."""
 
 _INT_MAX = 2**53 - 1
+NEVER = _INT_MAX
+"""After when what is doomed and was written anew may be deleted."""
+
 _LABELS_OPTION = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 OBJECT, PACK, SEGMENT = "object", "pack", "segment"
 """What can be doomed."""

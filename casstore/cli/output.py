@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from casstore.config import format_size
 from casstore.events import Advanced, Event, Finished, Started, Warned
 
 if TYPE_CHECKING:
