@@ -2,8 +2,8 @@
 
 The manifest is read into an index of its own, as a newcomer would, so that nothing that this store merely
 believes, or has not pushed, decides over what others have. What a push could not fold is folded, what is
-garbage is doomed, and one segment tells of both. Then the manifest is looked at again, and what was doomed for
-longer than the grace and is still not needed is deleted: segments first, then packs, then objects.
+garbage is doomed, and one segment tells of both. Then the manifest is looked at again, and what was doomed
+for longer than the grace and is still not needed is deleted: segments first, then packs, then objects.
 """
 
 from __future__ import annotations

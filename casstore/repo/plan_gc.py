@@ -1,7 +1,7 @@
 """The plan of a collection: what of a remote is garbage, and what may be deleted now.  Floor: repo.  Pure.
 
 Garbage is doomed first, for everyone to read. It is deleted by a collection that finds it doomed for longer
-than the grace, still not needed, and not written again. What is needed and lies among garbage is put elsewhere.
+than the grace, still not needed, and not written again. What is needed and lies among garbage is moved.
 """
 
 from __future__ import annotations
