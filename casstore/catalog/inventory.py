@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from casstore.catalog.index import Index, PackInfo
 from casstore.catalog.rows import stored_from
+from casstore.catalog.statements import STAYS
 from casstore.digest import Digest, Key
 from casstore.store.sealed import Stored
 
@@ -104,15 +105,9 @@ _MOVING_REFS = """
     WHERE w.remote = ?1 AND w.kind = 0 AND e.object IS NOT NULL
 """
 
-# What lies in a doomed pack may be read, but is not relied upon.
-_STAYS = """EXISTS (SELECT 1 FROM remote_objects h LEFT JOIN packs k ON k.id = h.pack
-    WHERE h.remote = ?1 AND h.object = {0}
-        AND NOT EXISTS (
-            SELECT 1 FROM doomed d WHERE d.remote = ?1 AND d.digest = coalesce(k.digest, h.object)))"""
-
 _TO_SEND = f"""
 SELECT lower(hex(o.digest)), o.size, o.stored, o.pack, o.offset, o.frames
-FROM moving m CROSS JOIN objects o ON o.digest = m.digest WHERE NOT {_STAYS.format("m.digest")}
+FROM moving m CROSS JOIN objects o ON o.digest = m.digest WHERE NOT {STAYS.format("m.digest")}
 ORDER BY m.created, m.id, m.n
 """
 
@@ -127,12 +122,12 @@ SELECT lower(hex(p.id)), EXISTS (
     SELECT 1 FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = e.object)
 FROM pending p JOIN entries e ON e.key = p.id
 WHERE p.remote = ?1 AND p.kind = 0 AND e.object IS NOT NULL
-    AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = e.object) AND NOT {_STAYS.format("e.object")}
+    AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = e.object) AND NOT {STAYS.format("e.object")}
 """
 
 _LOST_KEPT = f"""
 SELECT lower(hex(p.id)) FROM pending p WHERE p.remote = ?1 AND p.kind = 1
-    AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = p.id) AND NOT {_STAYS.format("p.id")}
+    AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = p.id) AND NOT {STAYS.format("p.id")}
 """
 
 _COUNT = (

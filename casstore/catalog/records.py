@@ -29,6 +29,9 @@ REFS_MAX = 1024
 INT_MAX = 2**53 - 1
 """The largest number in a record: what every JSON reader keeps exact."""
 
+NEVER = INT_MAX
+"""After when what is doomed and was written anew may be deleted."""
+
 LABELS_OPTION = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 """How labels are written: with sorted keys, and from plain JSON values alone."""
 
