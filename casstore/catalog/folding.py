@@ -18,6 +18,7 @@ from casstore.catalog.index import Index
 from casstore.catalog.inventory import Row
 from casstore.catalog.merge import rank
 from casstore.catalog.records import (
+    NEVER,
     SEGMENT,
     Claim,
     Doomed,
@@ -167,10 +168,11 @@ class Member(NamedTuple):
     stays: bool
 
 
-_MEMBERS = """
+_MEMBERS = f"""
 SELECT lower(hex(m.digest)), o.size, o.stored, o.pack, o.offset, o.frames,
     h.size, h.stored, h.pack, h.offset, h.frames, lower(hex(k.digest)),
-    EXISTS (SELECT 1 FROM doomed d WHERE d.remote = ?1 AND d.digest = coalesce(k.digest, h.object))
+    EXISTS (SELECT 1 FROM doomed d WHERE d.remote = ?1
+        AND d.digest = coalesce(k.digest, h.object) AND d.after < {NEVER})
 FROM folding m LEFT JOIN objects o ON o.digest = m.digest
 LEFT JOIN remote_objects h ON h.remote = ?1 AND h.object = m.digest LEFT JOIN packs k ON k.id = h.pack
 ORDER BY m.position

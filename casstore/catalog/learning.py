@@ -12,7 +12,7 @@ from operator import itemgetter
 from casstore.catalog import statements
 from casstore.catalog.index import put_pack
 from casstore.catalog.places import RemoteRow, remote_members, remote_rows
-from casstore.catalog.records import OBJECT, PACK, Doomed, Kept, Location, Record, Replaces
+from casstore.catalog.records import NEVER, OBJECT, PACK, Doomed, Kept, Location, Record, Replaces
 from casstore.catalog.rows import ClaimRow
 from casstore.digest import Digest
 from casstore.store.pack import Pack
@@ -89,8 +89,8 @@ class Learner:
         elif isinstance(record, Kept):
             self._kept.append(record.object)
         elif isinstance(record, Doomed):
-            row = (self._remote, bytes.fromhex(record.digest), record.what, record.after)
-            self._connection.execute(statements.DOOM, row)
+            doom = (self._remote, bytes.fromhex(record.digest), record.what, record.after)
+            self._connection.execute(statements.DOOM, doom)
         elif isinstance(record, Replaces):
             replaced = (self._remote, bytes.fromhex(record.segment))
             for table in ("replaced", "remote_segments"):
@@ -130,8 +130,8 @@ def put_remote(
 
 
 def _doomed_objects(connection: sqlite3.Connection, remote: int) -> set[Digest]:
-    query = "SELECT digest FROM doomed WHERE remote = ? AND what = ?"
-    return {Digest(digest.hex()) for (digest,) in connection.execute(query, (remote, OBJECT))}
+    query = "SELECT digest FROM doomed WHERE remote = ? AND what = ? AND after < ?"
+    return {Digest(digest.hex()) for (digest,) in connection.execute(query, (remote, OBJECT, NEVER))}
 
 
 def _put(connection: sqlite3.Connection, rows: Sequence[RemoteRow]) -> None:

@@ -18,6 +18,8 @@ from casstore.catalog.batch import Batch, batch_of
 from casstore.catalog.index import Index, now
 from casstore.catalog.learning import Arrivals, Learner, put_remote
 from casstore.catalog.records import (
+    NEVER,
+    OBJECT,
     Claim,
     Doomed,
     Location,
@@ -183,9 +185,9 @@ class Tracking:
 
     def doomed(self) -> list[Doomed]:
         """Return the packs and segments that a collection will delete from the remote, by digest."""
-        query = "SELECT what, digest, after FROM doomed WHERE remote = ? ORDER BY digest"
+        query = "SELECT what, digest, after FROM doomed WHERE remote = ? AND after < ? ORDER BY digest"
         with self._index.reading() as connection:
-            rows = connection.execute(query, (self.id,)).fetchall()
+            rows = connection.execute(query, (self.id, NEVER)).fetchall()
         return [Doomed(what, Digest(digest.hex()), after) for what, digest, after in rows]
 
     def reset(self) -> None:
@@ -276,6 +278,18 @@ class Tracking:
                 row = (self.id, bytes.fromhex(digest), encode_record(record), now())
                 connection.execute("INSERT OR REPLACE INTO untold VALUES (?, ?, ?, ?)", row)
             put_remote(connection, self.id, loose, packed)
+            connection.executemany(
+                statements.SPARE, [(self.id, bytes.fromhex(each.digest)) for each in loose]
+            )
+
+    def spared(self, told: Iterable[Record]) -> list[Doomed]:
+        """Return what to say of objects among `told` that were doomed, and uploaded again."""
+        query = "SELECT digest FROM doomed WHERE remote = ? AND after = ?"
+        with self._index.reading() as connection:
+            rows = connection.execute(query, (self.id, NEVER)).fetchall()
+        spared = {digest.hex() for (digest,) in rows}
+        loose = [record.known.digest for record in told if isinstance(record, Location)]
+        return [Doomed(OBJECT, digest, NEVER) for digest in loose if digest in spared]
 
     def distrust(self, before: int) -> None:
         """Believe no longer in what was uploaded before a time (ms) and no segment tells yet.

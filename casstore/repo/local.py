@@ -39,6 +39,9 @@ SPOOL = "tmp"
 UNFINISHED_AGE = 24 * 3600 * 1000
 """Milliseconds after which nobody is at work on an unfinished file any more."""
 
+GRACE = 24 * 3600 * 1000
+"""Milliseconds for which what is doomed in a remote stays there: longer than any push or pull takes."""
+
 QUARANTINE = "quarantine"
 
 

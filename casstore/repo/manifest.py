@@ -30,10 +30,10 @@ HEAD_READ = 64 * 1024
 WHOLE = 4 * HEAD_READ
 """Bytes up to which a segment is read whole at once: 2,000 entries."""
 
-ALIKE = 0.8
-"""The share of the largest segment's bytes from which others are fetched beside it.
+ALIKE, MANY = 0.8, 4
+"""How many segments of at least this share of the largest one's bytes are fetched side by side.
 
-What a merged segment stands for is smaller than that: each part is at most two thirds of it.
+Merging leaves few of one size, and each may stand for all that are smaller: those are fetched one by one.
 """
 
 
@@ -193,6 +193,7 @@ class ManifestReader:
 
 
 def _wave(waiting: list[Listed]) -> tuple[list[Listed], list[Listed]]:
-    """Divide segments, the largest first, into those that none of the others stands for, and the others."""
-    count = sum(each.stored >= ALIKE * waiting[0].stored for each in waiting)
+    """Divide segments, the largest first, into what to fetch now, and what that may stand for."""
+    alike = sum(each.stored >= ALIKE * waiting[0].stored for each in waiting)
+    count = alike if alike >= MANY else 1
     return waiting[:count], waiting[count:]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from casstore.catalog.folding import Union, coverage, members_of, packs_in, remembered
@@ -21,6 +21,7 @@ from casstore.catalog.records import PACK, SEGMENT, Doomed, Record, Replaces
 from casstore.catalog.segment import write_merged
 from casstore.digest import Digest
 from casstore.errors import FormatError, IntegrityError, NotFoundError
+from casstore.repo.local import GRACE, Local
 from casstore.repo.plan_merge import (
     ENTRY_STORED,
     FOLDED_MAX,
@@ -39,16 +40,16 @@ from casstore.store.pack import Pack
 
 if TYPE_CHECKING:
     from casstore.catalog.inventory import Lacking
-    from casstore.repo.local import Local
     from casstore.repo.manifest import Listed
     from casstore.repo.plan_push import PushPlan
     from casstore.repo.remote import Remote
 
-GRACE = 24 * 3600 * 1000
-"""Milliseconds from when something is doomed until it may be deleted: longer than any push or pull takes."""
-
 TRUSTED = GRACE // 2
 """Milliseconds for which an interrupted push believes in what it uploaded: a collection deletes it later."""
+
+
+NO_MARK = -1
+"""Marks no claim: what is published tells of no pending one."""
 
 
 def distrust(remote: Remote) -> None:
@@ -67,6 +68,8 @@ def planned_merge(local: Local, remote: Remote, listed: Sequence[Listed], lackin
     """
     if not lacking.claims and not lacking.kept:
         return NO_MERGE
+    doomed = frozenset(record.digest for record in remote.tracking.doomed())
+    nothing = Merge(barred=doomed)
     added = ENTRY_STORED * lacking.claims + OBJECT_STORED * len(lacking.objects)
     segments = fold(_foldable(local, remote, listed), added, FOLDED_MAX)
     packs: dict[Digest, Pack] = {}
@@ -74,13 +77,12 @@ def planned_merge(local: Local, remote: Remote, listed: Sequence[Listed], lackin
         try:
             found = packs_in(local.path(segment_name(segment)), segment)
         except (FileNotFoundError, IntegrityError, FormatError):  # another process folded it meanwhile
-            return NO_MERGE
+            return nothing
         packs |= {pack.digest: pack for pack in found}
     if not segments:
-        return NO_MERGE
-    doomed = {record.digest for record in remote.tracking.doomed()}
+        return nothing
     candidates = _candidates(local, remote, [pack for pack in packs.values() if pack.digest not in doomed])
-    chosen, fetched = fold_packs(candidates, last_pack(lacking))
+    chosen, fetched = fold_packs(candidates, last_pack(lacking, doomed))
     chosen.sort(key=lambda pack: (-pack.stored, pack.digest))  # the oldest first, most likely
     members = tuple({row.digest: row for pack in chosen for row in pack.members}.values())
     with local.index.reading() as connection:
@@ -92,6 +94,7 @@ def planned_merge(local: Local, remote: Remote, listed: Sequence[Listed], lackin
         members,
         sources,
         frozenset(each.digest for each in listed),
+        doomed,
     )
 
 
@@ -149,18 +152,7 @@ def publish(
         told: The records of uploads among that.
         mark: What the pending claims among that are marked with.
     """
-    folding = _opened(local, remote, merge)
-    if folding is None:
-        segment = add_segment(local, fresh)
-        remote.prepare()
-        remote.publish(segment)
-        remote.tracking.pushed(segment, mark, told)
-        return
-    segment = write_folded(local, remote, folding, fresh)
-    with local.index.writing():
-        remote.tracking.pushed(segment, mark, told)
-        remote.tracking.apply(segment, [*map(Replaces, folding.replaces), *folding.doomed])
-    forget_folded(local, folding)
+    publish_folding(local, remote, _opened(local, remote, merge), fresh, told, mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +168,12 @@ class Folding:
         at: The time by the remote's clock.
     """
 
-    segments: tuple[Digest, ...]
-    union: Union
-    dropped: frozenset[Digest]
-    doomed: tuple[Doomed, ...]
-    listed: frozenset[Digest]
-    at: int
+    segments: tuple[Digest, ...] = ()
+    union: Union = field(default_factory=Union)
+    dropped: frozenset[Digest] = frozenset()
+    doomed: tuple[Doomed, ...] = ()
+    listed: frozenset[Digest] = frozenset()
+    at: int = 0
 
     @property
     def replaces(self) -> list[Digest]:
@@ -189,13 +181,36 @@ class Folding:
         return sorted({*self.segments, *(self.union.replaces & self.listed)})
 
 
-def _opened(local: Local, remote: Remote, merge: Merge) -> Folding | None:
-    """Read what is to be folded; None where there is nothing, or another process was faster."""
-    if not merge.segments:
-        return None
-    union = read_union(local, merge.segments)
+def publish_folding(
+    local: Local,
+    remote: Remote,
+    folding: Folding,
+    fresh: Iterable[Record | bytes],
+    told: Sequence[Record],
+    mark: int,
+) -> None:
+    """Publish a segment with what is new, and with what was folded; see `publish`."""
+    tracking = remote.tracking
+    news = [*folding.doomed, *tracking.spared(told)]
+    if folding.segments:
+        segment = write_folded(local, remote, folding, itertools.chain(fresh, news))
+    else:
+        segment = add_segment(local, itertools.chain(fresh, news))
+        remote.prepare(packs=bool(news))
+        remote.publish(segment)
+    with local.index.writing():
+        tracking.pushed(segment, mark, told)
+        if news:
+            tracking.apply(segment, [*map(Replaces, folding.replaces), *news])
+    for each in folding.segments:  # all of whose records another one has here
+        local.backend.delete(segment_name(each))
+
+
+def _opened(local: Local, remote: Remote, merge: Merge) -> Folding:
+    """Read what is to be folded: nothing, where another process was faster."""
+    union = read_union(local, merge.segments) if merge.segments else None
     if union is None:
-        return None
+        return Folding()
     tracking, at = remote.tracking, remote.backend.now()
     known = {record.digest for record in tracking.doomed()}
     candidates = [pack for digest, pack in union.packs.items() if digest in known or digest in merge.packs]
@@ -224,16 +239,9 @@ def write_folded(local: Local, remote: Remote, folding: Folding, fresh: Iterable
     told_of = remembered(folding.union.doomed.values(), folding.listed, folding.at)
     others = folding.union.records(folding.dropped, told_of)
     with local.objects.spooled() as path:
-        new = itertools.chain(fresh, folding.doomed)
-        known = write_merged(folding.replaces, new, others, path, local.codec)
+        known = write_merged(folding.replaces, fresh, others, path, local.codec)
         name = segment_name(known.digest)
         remote.prepare(packs=True)
         remote.backend.upload(path, name)
         local.backend.upload(path, name, consume=True)
     return known.digest
-
-
-def forget_folded(local: Local, folding: Folding) -> None:
-    """Remove the files of folded segments from here, all of whose records another one has here."""
-    for segment in folding.segments:
-        local.backend.delete(segment_name(segment))

@@ -44,6 +44,7 @@ class Merge:
         members: Their objects, where they are here or will be.
         sources: The packs that these lie in here, by row number.
         listed: The segments that the remote lists.
+        barred: What is doomed there: a new pack must not take such a name, since the file may be deleted.
     """
 
     segments: tuple[Digest, ...] = ()
@@ -52,6 +53,7 @@ class Merge:
     members: tuple[Row, ...] = ()
     sources: Mapping[int, PackInfo] = field(default_factory=dict)
     listed: frozenset[Digest] = frozenset()
+    barred: frozenset[Digest] = frozenset()
 
 
 NO_MERGE = Merge()
@@ -107,7 +109,7 @@ def fold_packs(candidates: Iterable[Candidate], new: Sequence[Row]) -> tuple[lis
         The packs, and which of them to fetch.
     """
     room = PACK_FRAMES - sum(row.stored for row in new)
-    places = PACK_MEMBERS - len(new)
+    places = PACK_MEMBERS - len(new) - 1  # one is left for another name
     chosen: list[Candidate] = []
     fetched: list[Digest] = []
     for pack in sorted(candidates, key=lambda each: (each.stored, each.digest)):

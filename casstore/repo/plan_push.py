@@ -94,7 +94,7 @@ def plan_push(
         absent: Dictionaries of packs here that the remote lacks.
         merge: What is folded.
     """
-    whole, rest = _whole(small(lacking.objects), lacking.packs)
+    whole, rest = _whole(small(lacking.objects), lacking.packs, merge.barred)
     packs = with_old(tuple(_grouped(rest)), merge.members)
     loose = tuple(row for row in lacking.objects if row.size >= PACKED_MAX)
     dictionaries = _dictionaries(packing, whole, packs, absent)
@@ -123,17 +123,20 @@ def plan_push(
     return replace(plan, requests=push_requests(contact, plan))
 
 
-def last_pack(lacking: Lacking) -> tuple[Row, ...]:
-    """Return the objects of the last pack that a push makes, if it makes any."""
-    _, rest = _whole(small(lacking.objects), lacking.packs)
+def last_pack(lacking: Lacking, barred: Collection[Digest]) -> tuple[Row, ...]:
+    """Return the objects of the last pack that a push makes, if it makes any; see `Merge.barred`."""
+    _, rest = _whole(small(lacking.objects), lacking.packs, barred)
     packs = list(_grouped(rest))
     return packs[-1] if packs else ()
 
 
-def _whole(sent: list[Row], packs: Mapping[int, PackInfo]) -> tuple[tuple[PackInfo, ...], list[Row]]:
+def _whole(
+    sent: list[Row], packs: Mapping[int, PackInfo], barred: Collection[Digest]
+) -> tuple[tuple[PackInfo, ...], list[Row]]:
     """Find the packs here all of whose objects are to be sent, and what is to be sent besides."""
     counts = Counter(row.pack for row in sent)
-    whole = [number for number, pack in packs.items() if counts[number] == pack.members]
+    complete = [number for number, pack in packs.items() if counts[number] == pack.members]
+    whole = [number for number in complete if packs[number].digest not in barred]
     rest = [row for row in sent if row.pack not in whole] if whole else sent
     return tuple(packs[number] for number in whole), rest
 

@@ -118,6 +118,7 @@ class _Upload:
         self._plan = plan
         self._run = run
         self._packing = threading.BoundedSemaphore(_PACKS_AT_ONCE)
+        self._old = {row.digest for row in plan.merge.members}
         self._target = remote.prepare(packs=bool(plan.packs or plan.whole))
 
     def run(self) -> None:
@@ -145,7 +146,8 @@ class _Upload:
         for known in result.objects:
             self._run.advance(1, known.stored)
         for pack in result.packs:
-            self._run.advance(len(pack.contents.digests), pack.stored, packs=1)
+            new = sum(digest not in self._old for digest in pack.contents.digests)
+            self._run.advance(new, pack.stored, packs=1)
 
     def _send_dictionary(self, digest: Digest) -> None:
         local, packing = self._local, self._plan.packing
@@ -161,8 +163,12 @@ class _Upload:
     def _send_pack(self, members: tuple[Row, ...]) -> Sent:
         with self._packing:
             buffer = io.BytesIO()
-            objects = (stored_of(row, self._plan.sources) for row in members)
+            objects = [stored_of(row, self._plan.sources) for row in members]
             pack, failures = pack_objects(self._local, objects, buffer, self._plan.packing.dictionary)
+            while pack is not None and pack.digest in self._plan.merge.barred:
+                buffer = io.BytesIO()
+                objects.append(objects[0])  # any other name will do
+                pack, failures = pack_objects(self._local, objects, buffer, self._plan.packing.dictionary)
             if pack is None:
                 return Sent(failures=failures)
             self._target.backend.write(self._target.pack_name(pack.digest), buffer.getvalue())
