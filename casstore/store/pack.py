@@ -20,7 +20,7 @@ import orjson
 
 from casstore.backends.mapping import from_os_error
 from casstore.digest import Digest, check_digests, digest_of, parse_digest
-from casstore.errors import BackendError, FormatError, IntegrityError
+from casstore.errors import CasstoreError, FormatError, IntegrityError
 from casstore.store.codec import FRAME_SIZE, Codec, Dictionary, decompress
 from casstore.store.sealed import Place, Stored
 
@@ -185,7 +185,7 @@ class PackWriter:
         self._hash.update(content)
         self.stored += len(content)
 
-    def _failed(self, error: OSError) -> BackendError:
+    def _failed(self, error: OSError) -> CasstoreError:
         return from_os_error(error, "write", "an unfinished pack", str(getattr(self._file, "name", "")))
 
 
