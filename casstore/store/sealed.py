@@ -133,6 +133,7 @@ class SealedWriter:
         """Compress all of `source`, beginning with a new frame."""
         while content := _read_full(source):
             self._add(self._codec.compress(content), content)
+            del content  # not to be held while the next is read
 
     def copy(self, frames: BinaryIO, length: int) -> None:
         """Copy frames, undecoded but for their checksums, from the next `length` bytes of `frames`."""

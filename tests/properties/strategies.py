@@ -56,15 +56,14 @@ def packs() -> st.SearchStrategy[Pack]:
     members = st.lists(
         st.tuples(digests(), st.integers(0, 2**20), st.integers(1, PACK_MAX // 5)), min_size=1, max_size=4
     )
-    names = st.integers(0, 3).map(lambda number: digest_of(b"pack %d" % number))
-    return st.builds(_pack, names, members, st.none() | digests(), st.integers(1, 200))
+    return st.builds(_pack, members, st.none() | digests(), st.integers(1, 200))
 
 
-def _pack(
-    name: Digest, members: list[tuple[Digest, int, int]], dictionary: Digest | None, table: int
-) -> Pack:
+def _pack(members: list[tuple[Digest, int, int]], dictionary: Digest | None, table: int) -> Pack:
+    """Return a pack under a name that is its own, as a digest is."""
     objects, sizes, lengths = (list(column) for column in zip(*members, strict=True))
-    return Pack(name, sum(lengths) + table, Contents(dictionary, objects, sizes, lengths))
+    contents = Contents(dictionary, objects, sizes, lengths)
+    return Pack(digest_of(f"{contents} {table}".encode()), sum(lengths) + table, contents)
 
 
 def records() -> st.SearchStrategy[Record]:

@@ -211,6 +211,26 @@ def test_many_at_once_are_what_they_are_one_by_one(made: list[Record]) -> None:
     assert (Counter(same.claims), same.others) == (Counter(batch.claims), batch.others)
 
 
+_CHANGES: list[dict[str, Any]] = [
+    {"key": "A" * 64},
+    {"key": 7},
+    {"object": digest_of(b"") + "\n"},
+    {"object": "٣" * 64},
+    {"generation": -1},
+    {"generation": 2**53},
+    {"generation": 10**400},
+    {"generation": True},
+    {"created": 1.0},
+    {"created": None},
+    {"labels": []},
+    {"labels": {"x": "y" * LABELS_MAX}},
+    {"refs": "ab"},
+    {"refs": {}},
+    {"refs": None},
+    {"refs": ["../x"]},
+    {"refs": [digest_of(b"")] * 1025},
+]
+
 _WRONG = [
     b"",
     b"7",
@@ -218,28 +238,7 @@ _WRONG = [
     b"{}",
     b'{"kind":"entry"}',
     b'{"kind":["entry"]}',
-    *(
-        json.dumps(ENTRY | change).encode()
-        for change in (
-            {"key": "A" * 64},
-            {"key": 7},
-            {"object": digest_of(b"") + "\n"},
-            {"object": "٣" * 64},
-            {"generation": -1},
-            {"generation": 2**53},
-            {"generation": 10**400},
-            {"generation": True},
-            {"created": 1.0},
-            {"created": None},
-            {"labels": []},
-            {"labels": {"x": "y" * LABELS_MAX}},
-            {"refs": "ab"},
-            {"refs": {}},
-            {"refs": None},
-            {"refs": ["../x"]},
-            {"refs": [digest_of(b"")] * 1025},
-        )
-    ),
+    *(json.dumps(ENTRY | change).encode() for change in _CHANGES),
     # Lines that only together are JSON.
     b'{"kind":"entry","x":[{}',
     b"{}]}",

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -314,8 +315,8 @@ def test_missing_packs_are_not_found(tmp_path: Path) -> None:
 def member(content: bytes, dictionary: Dictionary | None = None, **change: Any) -> tuple[bytes, Stored]:
     """Return the frame of an object, and what is known of it but for a change."""
     frame = CODEC.compress(content, dictionary)
-    known = {"digest": digest_of(content), "size": len(content), "stored": len(frame)}
-    return frame, Stored(**(known | change))
+    known = Stored(digest_of(content), len(content), len(frame))
+    return frame, replace(known, **change)
 
 
 def test_member_that_claims_more_is_refused() -> None:
