@@ -15,7 +15,7 @@ class Started:
     """An operation begins; the totals are what its plan predicts.
 
     Attributes:
-        operation: ``push``, ``pull``, ``verify``, ``rebuild`` or ``evict``.
+        operation: ``push``, ``pull``, ``verify``, ``rebuild``, ``repack`` or ``evict``.
         objects: Objects it will handle.
         size: Bytes it will handle.
     """

@@ -79,8 +79,8 @@ def files(root: Path, folder: str) -> dict[str, bytes]:
 def use_backend(repository: Repository, backend: Backend) -> None:
     """Let a store, of which no remote was opened yet, read and write its own folder through `backend`."""
     local = repository.local
-    shards = local.objects._shards
-    objects = ObjectStore(backend, shards, local.codec, local.spool, Dictionaries(backend, shards))
+    shards, dictionaries = local.objects._shards, Dictionaries(backend, local.objects._shards)
+    objects = ObjectStore(backend, shards, local.codec, local.spool, dictionaries)
     repository.local = dataclasses.replace(local, backend=backend, objects=objects)
 
 

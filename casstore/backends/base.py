@@ -6,10 +6,12 @@ A name is relative, with ``/`` between its parts (``objects/a/b/<digest>.zst``),
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar, runtime_checkable
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Backend(Protocol):
 
     @property
     def part_size(self) -> int | None:
-        """Bytes of the parts in which `upload` sends twice as much and more; None where it never does."""
+        """Bytes of the parts in which twice as much and more is sent and fetched; None where it never is."""
 
     def now(self) -> int:
         """Return the time in milliseconds since the Unix epoch, by the clock of the storage.
@@ -93,7 +95,9 @@ class Backend(Protocol):
         """
 
     def upload(self, path: Path, name: str, *, consume: bool = False) -> None:
-        """Make `name` hold the content of the local file `path`, in bounded memory (multipart on S3).
+        """Make `name` hold the content of the local file `path`, in bounded memory.
+
+        In parts, where there are any (see `part_size`), an upload that ended early is taken up by the next.
 
         Args:
             path: The file to read.
@@ -112,3 +116,18 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Release connections and descriptors; the backend may not be used after."""
+
+
+class Repeat(Protocol):
+    """Runs a request, and runs it again where it failed for a passing reason."""
+
+    def __call__(self, request: Callable[[], _T]) -> _T:
+        """Return what `request` returned at last."""
+
+
+@runtime_checkable
+class UploadsInParts(Protocol):
+    """What a backend also is whose uploads may take many requests."""
+
+    def upload_each(self, path: Path, name: str, repeat: Repeat) -> None:
+        """Do what `Backend.upload` does, with `repeat` for each request, so that only that is sent again."""

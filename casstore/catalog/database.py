@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from casstore.backends.atomic import sync_file
 from casstore.catalog import statements
 from casstore.catalog.rows import DamagedIndexError
 from casstore.errors import BackendError, CasstoreError
@@ -131,6 +132,22 @@ class Database:
                 yield connection
             finally:
                 connection.close()
+
+    def sync(self) -> None:
+        """Put the transactions so far on the disk, also where they do not wait for it by themselves.
+
+        Raises:
+            BackendError: The disk failed.
+        """
+        if self._durable:
+            return
+        log = self._path.with_name(f"{self._path.name}-wal")
+        try:
+            sync_file(log)  # SQLite's locks are on the other two files: no closing here can release them
+        except FileNotFoundError:  # the last connection closed, which has synced it all
+            return
+        except OSError as error:
+            raise BackendError(f"cannot sync {log}: {error.strerror}") from error
 
     @property
     def alone(self) -> AbstractContextManager[object]:

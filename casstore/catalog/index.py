@@ -6,17 +6,19 @@ ledger excepted. What is known of remotes stands in `casstore.catalog.tracking`.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from casstore.catalog import statements
 from casstore.catalog.database import Database
+from casstore.catalog.places import members_here, object_rows
 from casstore.catalog.records import Claim
-from casstore.catalog.rows import claim_from, claim_row, dump_frames, stored_from
+from casstore.catalog.rows import claim_from, claim_row, stored_from
 from casstore.digest import Digest, Key
 from casstore.errors import ConfigError, NotFoundError
 from casstore.store.pack import Pack
@@ -50,9 +52,10 @@ class ObjectInfo:
     Attributes:
         digest: SHA-256 of its content.
         size: Bytes of content.
-        stored: Bytes of its file.
+        stored: Bytes of its file, or of its frame in a pack.
         used: When it was last used, in milliseconds since the Unix epoch.
         kept: It was put by hand, and is never evicted.
+        packed: It lies in a pack.
     """
 
     digest: Digest
@@ -60,6 +63,24 @@ class ObjectInfo:
     stored: int
     used: int
     kept: bool
+    packed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An object that may be evicted.
+
+    Attributes:
+        digest: SHA-256 of its content.
+        stored: Bytes of its file, or of its frame in a pack.
+        held: Whether a remote is believed to hold it.
+        pack: The row of the pack in which it lies; None where it has a file of its own.
+    """
+
+    digest: Digest
+    stored: int
+    held: bool
+    pack: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +180,11 @@ class Index(Database):
 
     def objects(self) -> Iterator[ObjectInfo]:
         """Yield every object stored here, by digest."""
-        columns = "digest, size, stored, used, kept"
+        columns = "digest, size, stored, used, kept, pack IS NOT NULL"
         query = f"SELECT {columns} FROM objects WHERE digest > ? ORDER BY digest LIMIT 1000"
         yield from self._pages(
-            query, lambda row: ObjectInfo(Digest(row[0].hex()), row[1], row[2], row[3], bool(row[4]))
+            query,
+            lambda row: ObjectInfo(Digest(row[0].hex()), row[1], row[2], row[3], bool(row[4]), bool(row[5])),
         )
 
     def resolve(self, prefix: str) -> Key:
@@ -197,6 +219,13 @@ class Index(Database):
             ).fetchone()
         return entries, *sums
 
+    def pack_sums(self) -> tuple[int, int]:
+        """Return how many packs are here, and the bytes of their files."""
+        query = "SELECT count(*), coalesce(sum(stored), 0) FROM packs WHERE here"
+        with self.reading() as connection:
+            count, stored = connection.execute(query).fetchone()
+        return count, stored
+
     def evictable(self) -> int:
         """Return the stored bytes that the size cap governs."""
         with self.reading() as connection:
@@ -222,12 +251,12 @@ class Index(Database):
             row = connection.execute(statements.CURRENT_DICTIONARY).fetchone()
         return None if row is None else Digest(row[0].hex())
 
-    def eviction_order(self) -> Iterator[tuple[Digest, int, bool]]:
-        """Yield what may be evicted, the first to go first: digest, stored bytes, held by a remote."""
+    def eviction_order(self) -> Generator[Candidate, None, None]:
+        """Yield what may be evicted, the first to go first."""
         self.flush()
-        with self.aside() as connection:
-            for digest, stored, _, held in connection.execute(statements.EVICTABLE):
-                yield Digest(digest.hex()), stored, bool(held)
+        with self.aside() as connection, contextlib.closing(connection.execute(statements.EVICTABLE)) as rows:
+            for digest, stored, pack, held in rows:
+                yield Candidate(Digest(digest.hex()), stored, bool(held), pack)
 
     # What is collected in memory
 
@@ -327,17 +356,18 @@ def put_objects(
         kept: Whether they were put by hand.
         replace: Whether this is where they are now, also if the index knows them elsewhere.
     """
-    rows = []
-    packs = PackRows(connection, here=True)
-    for known in objects:
-        pack, offset = packs.place(known)
-        frames = dump_frames(known.frames)
-        rows.append((bytes.fromhex(known.digest), known.size, known.stored, used, kept, frames, pack, offset))
+    rows = object_rows(connection, objects, used, kept=kept)
     rows.sort()  # neighbours in the table: half the time of a random order
-    connection.executemany(statements.PUT_OBJECT if replace else statements.ADD_OBJECT, rows)
+    (statements.PUT_OBJECT if replace else statements.ADD_OBJECT).run(connection, rows)
     if kept:
         digests = [(row[0],) for row in rows]
         connection.executemany(statements.PEND_KEPT, digests)
+
+
+def put_pack_here(connection: sqlite3.Connection, pack: Pack, *, used: int) -> None:
+    """Note a pack that is here now, and its objects, where the index does not know them elsewhere."""
+    number = put_pack(connection, pack, here=True)
+    statements.ADD_OBJECT.run(connection, sorted(members_here(pack, number, used)))
 
 
 def put_pack(connection: sqlite3.Connection, pack: Pack, *, here: bool) -> int:
@@ -352,33 +382,6 @@ def put_pack(connection: sqlite3.Connection, pack: Pack, *, here: bool) -> int:
     )
     (number,) = connection.execute(statements.PUT_PACK, row).fetchone()
     return int(number)
-
-
-class PackRows:
-    """Finds the rows of packs that were noted before, each once.
-
-    Args:
-        connection: The index's.
-        here: Whether only those that are here will do.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, *, here: bool = False) -> None:
-        self._connection = connection
-        self._query = f"SELECT id FROM packs WHERE digest = ?{' AND here' if here else ''}"
-        self._numbers: dict[Digest, int] = {}
-
-    def place(self, known: Stored) -> tuple[int | None, int | None]:
-        """Return the pack's row and the offset of an object; Nones where it has a file of its own."""
-        if known.place is None:
-            return None, None
-        pack = known.place.pack
-        number = self._numbers.get(pack)
-        if number is None:
-            row = self._connection.execute(self._query, (bytes.fromhex(pack),)).fetchone()
-            if row is None:
-                raise ValueError(f"pack {pack} was not noted before its objects")
-            number = self._numbers[pack] = row[0]
-        return number, known.place.offset
 
 
 def remove_objects(connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:

@@ -26,11 +26,15 @@ LABELS_MAX = 64 * 1024
 REFS_MAX = 1024
 """Objects that may travel with one entry."""
 
-_INT_MAX = 2**53 - 1
-NEVER = _INT_MAX
+INT_MAX = 2**53 - 1
+"""The largest number in a record: what every JSON reader keeps exact."""
+
+NEVER = INT_MAX
 """After when what is doomed and was written anew may be deleted."""
 
-_LABELS_OPTION = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+LABELS_OPTION = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+"""How labels are written: with sorted keys, and from plain JSON values alone."""
+
 OBJECT, PACK, SEGMENT = "object", "pack", "segment"
 """What can be doomed."""
 
@@ -146,6 +150,15 @@ def decode_record(line: bytes | memoryview) -> Record:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise FormatError(f"a record is not JSON: {error}") from error
+    return decode_fields(fields)
+
+
+def decode_fields(fields: object) -> Record:
+    """Return the record of a line whose JSON was read.
+
+    Raises:
+        FormatError: It is no record of this version.
+    """
     if not isinstance(fields, dict):
         raise FormatError("a record is not a JSON object")
     decoder = _DECODERS.get(str(fields.get("kind")))
@@ -163,7 +176,7 @@ def next_generation(claim: Claim) -> int:
     Raises:
         FormatError: There is none: somebody has claimed the last one.
     """
-    if claim.generation >= _INT_MAX:
+    if claim.generation >= INT_MAX:
         raise FormatError(f"key {claim.key} is at the last generation; nothing can replace what it has")
     return claim.generation + 1
 
@@ -175,7 +188,7 @@ def dump_labels(labels: Mapping[str, Any]) -> bytes:
         ConfigError: They are not JSON, or larger than `LABELS_MAX`.
     """
     try:
-        text = orjson.dumps(dict(labels), option=_LABELS_OPTION)
+        text = orjson.dumps(dict(labels), option=LABELS_OPTION)
         if b"null" in text:  # orjson's word for NaN and infinities too
             json.dumps(dict(labels), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -298,7 +311,7 @@ def _decode_replaces(fields: dict[str, Any]) -> Replaces:
 
 
 def _integer(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _INT_MAX:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= INT_MAX:
         return value
     raise FormatError(f"not a number from 0 to 2^53 - 1: {str(value)[:40]!r}")
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from casstore.catalog.batch import Batch, decode_batch
 from casstore.catalog.records import Record, Replaces, decode_record, encode_record
 from casstore.digest import Digest, parse_digest
 from casstore.errors import FormatError, IntegrityError
@@ -44,6 +45,7 @@ REPLACED_MAX = 40_000
 """Segments that one may replace: the lines of as many fit into one frame."""
 
 _BATCH = 1024 * 1024  # bytes of lines joined at a time, about
+_PAGE = 1000  # lines read at a time, at most: more, and memory is not reused
 
 SEGMENT_MAX = 4 * 1024 * 1024 * 1024
 """Bytes of a segment's content: about ten million entries."""
@@ -123,11 +125,18 @@ def read_segment(path: Path, digest: Digest) -> Iterator[Record]:
         IntegrityError: The file does not hold that segment.
         FormatError: Its content is no segment of this version.
     """
-    check_segment(path, digest)
-    lines = _lines(contents(path))
-    _parse_header(next(lines, b""))
-    for line in lines:
-        yield decode_record(line)
+    for lines in _read_lines(path, digest):
+        yield from map(decode_record, lines)
+
+
+def read_batches(path: Path, digest: Digest) -> Iterator[Batch]:
+    """Yield the records of the segment at `path` many at once, made rows.
+
+    Raises:
+        IntegrityError: The file does not hold that segment.
+        FormatError: Its content is no segment of this version.
+    """
+    return map(decode_batch, _read_lines(path, digest))
 
 
 def check_segment(path: Path, digest: Digest) -> None:
@@ -182,7 +191,17 @@ def read_fresh(frames: bytes, head: Head) -> list[Record]:
             break
     if total.size != head.size or total.known().digest != head.digest:
         raise IntegrityError("the fresh records of a segment do not fit their digest")
-    return [decode_record(line) for line in _lines(pieces)]
+    return [decode_record(line) for lines in _lines(pieces) for line in lines]
+
+
+def _read_lines(path: Path, digest: Digest) -> Iterator[list[bytes]]:
+    """Yield the lines of a segment behind its header, once all of it was verified."""
+    check_segment(path, digest)
+    pages = _lines(contents(path))
+    header, *lines = next(pages, [b""])
+    _parse_header(header)
+    yield lines
+    yield from pages
 
 
 def _parse_header(line: bytes) -> dict[str, Any]:
@@ -198,11 +217,13 @@ def _parse_header(line: bytes) -> dict[str, Any]:
     return fields
 
 
-def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _lines(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield the lines in pieces of text, some at once."""
     rest = b""
     for piece in pieces:
         *whole, rest = (rest + piece).split(b"\n")
-        yield from whole
+        for start in range(0, len(whole), _PAGE):
+            yield whole[start : start + _PAGE]
         if len(rest) > LINE_MAX:
             raise FormatError(f"a segment has a line of more than {LINE_MAX} bytes")
     if rest:

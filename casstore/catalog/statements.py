@@ -11,6 +11,7 @@ changes a claim sets it pending anew, unmarked.
 
 from __future__ import annotations
 
+from casstore.catalog.bulk import Insert
 from casstore.catalog.records import NEVER
 
 SCHEMA_VERSION = 2
@@ -91,17 +92,19 @@ ON CONFLICT(key) DO UPDATE SET object = excluded.object, generation = excluded.g
     created = excluded.created, labels = excluded.labels, refs = excluded.refs
 """
 
-PUT_OBJECT = """
-INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT(digest) DO UPDATE SET size = excluded.size, stored = excluded.stored,
+PUT_OBJECT = Insert(
+    "INSERT INTO objects",
+    8,
+    """ON CONFLICT(digest) DO UPDATE SET size = excluded.size, stored = excluded.stored,
     used = max(used, excluded.used), kept = max(kept, excluded.kept), frames = excluded.frames,
-    pack = excluded.pack, offset = excluded.offset
-"""
+    pack = excluded.pack, offset = excluded.offset""",
+)
 
-ADD_OBJECT = """
-INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT(digest) DO UPDATE SET used = max(used, excluded.used), kept = max(kept, excluded.kept)
-"""
+ADD_OBJECT = Insert(
+    "INSERT INTO objects",
+    8,
+    "ON CONFLICT(digest) DO UPDATE SET used = max(used, excluded.used), kept = max(kept, excluded.kept)",
+)
 
 TALLY = """
 INSERT INTO tallies VALUES (?, ?, ?, ?, ?)
@@ -118,35 +121,37 @@ _STANDING_RANK = _RANK.format("e")
 STAGE = """
 CREATE TEMP TABLE IF NOT EXISTS incoming(
     key BLOB PRIMARY KEY, object BLOB, generation INTEGER, created INTEGER, labels TEXT, refs BLOB
-) WITHOUT ROWID;
-CREATE TEMP TABLE IF NOT EXISTS changed(key BLOB PRIMARY KEY) WITHOUT ROWID;
+) WITHOUT ROWID
 """
 
-STAGE_CLAIM = f"""
-INSERT INTO incoming AS e SELECT i.* FROM (SELECT ? AS key, ? AS object, ? AS generation, ? AS created,
-    ? AS labels, ? AS refs) i WHERE true
+_TAKE_BETTER = f"""
 ON CONFLICT(key) DO UPDATE SET object = excluded.object, generation = excluded.generation,
     created = excluded.created, labels = excluded.labels, refs = excluded.refs
 WHERE {_RANK.format("excluded")} < {_STANDING_RANK}
 """
 
-FIND_CHANGED = f"""
-INSERT INTO changed SELECT i.key FROM incoming i LEFT JOIN entries e ON e.key = i.key
-WHERE e.key IS NULL OR {_INCOMING_RANK} < {_STANDING_RANK}
+STAGE_CLAIM = Insert("INSERT INTO incoming AS e", 6, _TAKE_BETTER)
+
+# Where no claim stands yet: straight to where they belong.
+FIRST_CLAIM = Insert("INSERT INTO entries AS e", 6, _TAKE_BETTER)
+
+PEND_FIRST = """
+INSERT OR REPLACE INTO pending(remote, kind, id)
+SELECT r.id, 0, e.key FROM remotes r CROSS JOIN entries e WHERE r.id <> ?
 """
 
-APPLY_CHANGED = """
-INSERT OR REPLACE INTO entries SELECT i.* FROM incoming i JOIN changed c ON c.key = i.key
+# Before they are applied. CROSS JOIN: where there is no other remote, nothing is looked at.
+PEND_BETTER = f"""
+INSERT OR REPLACE INTO pending(remote, kind, id) SELECT r.id, 0, i.key
+FROM remotes r CROSS JOIN incoming i LEFT JOIN entries e ON e.key = i.key
+WHERE r.id <> ? AND (e.key IS NULL OR {_INCOMING_RANK} < {_STANDING_RANK})
 """
+
+APPLY_BETTER = f"INSERT INTO entries AS e SELECT * FROM incoming WHERE true {_TAKE_BETTER}"
 
 SETTLE_PENDING = f"""
 DELETE FROM pending WHERE remote = ? AND kind = 0 AND id IN (
     SELECT i.key FROM incoming i JOIN entries e ON e.key = i.key WHERE {_INCOMING_RANK} = {_STANDING_RANK})
-"""
-
-PEND_CHANGED = """
-INSERT OR REPLACE INTO pending(remote, kind, id)
-SELECT r.id, 0, c.key FROM changed c, remotes r WHERE r.id <> ?
 """
 
 WANT_INCOMING = f"""
@@ -155,15 +160,21 @@ WHERE i.object IS NOT NULL AND {_INCOMING_RANK} = {_STANDING_RANK}
     AND (length(i.refs) > 0 OR NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = i.object))
 """
 
-PUT_REMOTE_OBJECT = "INSERT OR REPLACE INTO remote_objects VALUES (?, ?, ?, ?, ?, ?, ?)"
+WANT_FIRST = """
+INSERT OR IGNORE INTO wanted SELECT ?, 0, e.key FROM entries e
+WHERE e.object IS NOT NULL
+    AND (length(e.refs) > 0 OR NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = e.object))
+"""
+
+PUT_REMOTE_OBJECT = Insert("INSERT OR REPLACE INTO remote_objects", 7)
 
 # What lies in a doomed pack may still be read, but a better place is better.
-PUT_DOOMED_OBJECT = "INSERT OR IGNORE INTO remote_objects VALUES (?, ?, ?, ?, ?, ?, ?)"
+PUT_DOOMED_OBJECT = Insert("INSERT OR IGNORE INTO remote_objects", 7)
 
 # CROSS JOIN keeps SQLite to this order: few remotes, and one look-up in each. The other way round, it would
 # read all of remote_objects for every object.
 EVICTABLE = """
-SELECT o.digest, o.stored, o.used, EXISTS (
+SELECT o.digest, o.stored, o.pack, EXISTS (
     SELECT 1 FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = o.digest) AS held
 FROM objects o WHERE NOT o.kept ORDER BY held DESC, o.used
 """
@@ -180,8 +191,8 @@ STAYS = f"""EXISTS (SELECT 1 FROM remote_objects h LEFT JOIN packs k ON k.id = h
             AND d.digest = coalesce(k.digest, h.object) AND d.after < {NEVER}))"""
 
 CHOOSE = (
-    f"""UPDATE pending SET chosen = ?2 WHERE remote = ?1 AND kind = 0 AND EXISTS (
-    SELECT 1 FROM entries e WHERE e.key = pending.id AND (e.object IS NULL OR {STAYS.format("e.object")}))""",
+    f"""UPDATE pending SET chosen = ?2 WHERE remote = ?1 AND kind = 0 AND EXISTS (SELECT 1 FROM entries e
+    WHERE e.key = pending.id AND (e.object IS NULL OR {STAYS.format("e.object")}))""",
     f"UPDATE pending SET chosen = ?2 WHERE remote = ?1 AND kind = 1 AND {STAYS.format('pending.id')}",
 )
 

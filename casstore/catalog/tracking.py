@@ -6,7 +6,6 @@ Knowledge of a remote comes from its segments alone, and from uploads of this st
 
 from __future__ import annotations
 
-import itertools
 import json
 import secrets
 import sqlite3
@@ -15,22 +14,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from casstore.catalog import statements
-from casstore.catalog.index import Index, PackRows, now, put_pack
+from casstore.catalog.batch import Batch, batch_of
+from casstore.catalog.index import Index, now
+from casstore.catalog.learning import Arrivals, Learner, put_remote
 from casstore.catalog.records import (
     NEVER,
     OBJECT,
-    PACK,
     Claim,
     Doomed,
-    Kept,
     Location,
     Record,
-    Replaces,
     decode_record,
     encode_claim,
     encode_record,
 )
-from casstore.catalog.rows import claim_row, dump_frames, refs_from, stored_from
+from casstore.catalog.rows import claim_row, refs_from, stored_from
 from casstore.digest import Digest, Key
 from casstore.store.marker import Marker
 from casstore.store.pack import Pack
@@ -38,7 +36,6 @@ from casstore.store.sealed import Stored
 
 _NO_REMOTE = 0
 _BELIEFS = ("remote_segments", "remote_objects", "wanted", "replaced", "doomed", "untold")
-_BATCH = 1000  # records taken over at a time
 
 ENTRY, KEPT = 0, 1
 """Kinds of what is pending or wanted, as the index writes them."""
@@ -157,18 +154,24 @@ class Tracking:
         Returns:
             How many entries changed here.
         """
+        return self.apply_batches(segment, [batch_of(records)])
+
+    def apply_batches(self, segment: Digest, batches: Iterable[Batch]) -> int:
+        """Take over the records of one of the remote's segments, many at once, in one transaction.
+
+        Returns:
+            How many entries changed here.
+        """
         with self._index.writing() as connection:
-            _stage(connection)
-            learner = _Learner(connection, self.id)
-            for batch in _batches(records):
-                claims = [claim_row(record) for record in batch if isinstance(record, Claim)]
-                connection.executemany(statements.STAGE_CLAIM, claims)
-                for record in batch:
+            arrivals, learner = Arrivals(connection, self.id), Learner(connection, self.id)
+            for batch in batches:
+                arrivals.add(batch.claims)
+                for record in batch.others:
                     learner.learn(record)
-            learner.learn_locations()
-            changed = _absorb_staged(connection, self.id)
-            _settle(connection, self.id)
-            connection.execute(statements.WANT_INCOMING, (self.id,))
+            learner.finish()
+            changed = arrivals.absorb()
+            arrivals.settle()
+            arrivals.want()
             self._know(connection, [segment])
         return changed
 
@@ -267,20 +270,16 @@ class Tracking:
 
     def uploaded(self, objects: Iterable[Stored], packs: Iterable[Pack] = ()) -> None:
         """Note that objects and packs were uploaded, so that an interrupted push need not send them again."""
-        loose = list(objects)
-        records: list[Location | Pack] = [*map(Location, loose), *packs]
+        loose, packed = list(objects), list(packs)
+        records: list[Location | Pack] = [*map(Location, loose), *packed]
         with self._index.writing() as connection:
             for record in records:
                 digest = record.digest if isinstance(record, Pack) else record.known.digest
                 row = (self.id, bytes.fromhex(digest), encode_record(record), now())
                 connection.execute("INSERT OR REPLACE INTO untold VALUES (?, ?, ?, ?)", row)
-                if isinstance(record, Pack):
-                    put_pack(connection, record, here=False)
-                    _put_remote(connection, statements.PUT_REMOTE_OBJECT, self.id, record.members())
-            _put_remote(connection, statements.PUT_REMOTE_OBJECT, self.id, loose)
-            connection.executemany(
-                statements.SPARE, [(self.id, bytes.fromhex(each.digest)) for each in loose]
-            )
+            put_remote(connection, self.id, loose, packed)
+            rows = [(self.id, bytes.fromhex(known.digest)) for known in loose]
+            connection.executemany(statements.SPARE, rows)
 
     def spared(self, told: Iterable[Record]) -> list[Doomed]:
         """Return what to say of objects among `told` that were doomed, and uploaded again."""
@@ -377,84 +376,6 @@ class Tracking:
         connection.executemany("INSERT OR IGNORE INTO remote_segments VALUES (?, ?)", rows)
 
 
-class _Learner:
-    """Takes over what the records of one segment say of a remote, claims excepted."""
-
-    def __init__(self, connection: sqlite3.Connection, remote: int) -> None:
-        self._connection = connection
-        self._remote = remote
-        self._loose: list[Stored] = []
-        self._kept: list[Digest] = []
-        self._packs: list[Pack] = []
-
-    def learn(self, record: Record) -> None:
-        """Take one record in; locations and packs are learnt together at the end."""
-        if isinstance(record, Location):
-            self._loose.append(record.known)
-            if record.kept:
-                self._kept.append(record.known.digest)
-        elif isinstance(record, Pack):
-            self._packs.append(record)
-        elif isinstance(record, Kept):
-            self._kept.append(record.object)
-        elif isinstance(record, Doomed):
-            row = (self._remote, bytes.fromhex(record.digest), record.what, record.after)
-            self._connection.execute(statements.DOOM, row)
-        elif isinstance(record, Replaces):
-            row = (self._remote, bytes.fromhex(record.segment))
-            for table in ("replaced", "remote_segments"):
-                self._connection.execute(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", row)
-
-    def learn_locations(self) -> None:
-        """Learn where objects are, now that all that is doomed is known."""
-        _put_remote(self._connection, statements.PUT_REMOTE_OBJECT, self._remote, self._loose)
-        for pack in self._packs:
-            put_pack(self._connection, pack, here=False)
-            put = statements.PUT_DOOMED_OBJECT if self._is_doomed(pack) else statements.PUT_REMOTE_OBJECT
-            _put_remote(self._connection, put, self._remote, pack.members())
-        rows = [(self._remote, bytes.fromhex(digest)) for digest in self._kept]
-        self._connection.executemany("DELETE FROM pending WHERE remote = ? AND kind = 1 AND id = ?", rows)
-        self._connection.executemany(statements.WANT_KEPT, rows)
-
-    def _is_doomed(self, pack: Pack) -> bool:
-        row = (self._remote, bytes.fromhex(pack.digest), PACK)
-        query = "SELECT 1 FROM doomed WHERE remote = ? AND digest = ? AND what = ?"
-        return self._connection.execute(query, row).fetchone() is not None
-
-
-def _put_remote(
-    connection: sqlite3.Connection, statement: str, remote: int, objects: Iterable[Stored]
-) -> None:
-    """Note how a remote holds objects."""
-    packs = PackRows(connection)
-    rows = [
-        (
-            remote,
-            bytes.fromhex(known.digest),
-            known.size,
-            known.stored,
-            dump_frames(known.frames),
-            *packs.place(known),
-        )
-        for known in objects
-    ]
-    rows.sort()
-    connection.executemany(statement, rows)
-
-
-def _settle(connection: sqlite3.Connection, remote: int) -> None:
-    """Let nothing stay pending that the remote said just now."""
-    query = "SELECT 1 FROM pending WHERE remote = ? AND kind = 0 LIMIT 1"
-    if connection.execute(query, (remote,)).fetchone():
-        connection.execute(statements.SETTLE_PENDING, (remote,))
-
-
-def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
-    remaining = iter(records)
-    while batch := list(itertools.islice(remaining, _BATCH)):
-        yield batch
-
-
 def absorb(index: Index, claims: Iterable[Claim]) -> int:
     """Let those of `claims` stand that win over what the index has, pending for every remote.
 
@@ -462,9 +383,9 @@ def absorb(index: Index, claims: Iterable[Claim]) -> int:
         How many did.
     """
     with index.writing() as connection:
-        _stage(connection)
-        connection.executemany(statements.STAGE_CLAIM, map(claim_row, claims))
-        return _absorb_staged(connection, _NO_REMOTE)
+        arrivals = Arrivals(connection, _NO_REMOTE)
+        arrivals.add(list(map(claim_row, claims)))
+        return arrivals.absorb()
 
 
 def unlearn_segment(index: Index, segment: Digest) -> None:
@@ -494,20 +415,6 @@ def _ask(connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:
 
 def _side(digest: bytes, size: int | None, *rest: Any) -> Stored | None:
     return None if size is None else stored_from(digest, size, *rest)
-
-
-def _absorb_staged(connection: sqlite3.Connection, source: int) -> int:
-    changed = connection.execute(statements.FIND_CHANGED).rowcount
-    connection.execute(statements.APPLY_CHANGED)
-    connection.execute(statements.PEND_CHANGED, (source,))
-    return changed
-
-
-def _stage(connection: sqlite3.Connection) -> None:
-    for statement in statements.STAGE.split(";\n"):
-        connection.execute(statement)
-    connection.execute("DELETE FROM incoming")
-    connection.execute("DELETE FROM changed")
 
 
 def _objects_of(content: bytes | None, refs: bytes | None) -> tuple[Digest, ...]:

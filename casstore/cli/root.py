@@ -30,6 +30,7 @@ from casstore.cli.commands.push import push
 from casstore.cli.commands.put import put
 from casstore.cli.commands.rebuild import rebuild
 from casstore.cli.commands.remote import remote
+from casstore.cli.commands.repack import repack
 from casstore.cli.commands.show import show
 from casstore.cli.commands.stats import stats
 from casstore.cli.commands.status import status
@@ -130,7 +131,7 @@ def root(ctx: click.Context, store: str | None) -> None:
 for _command in (
     *(init, put, get, cat, ls, show, forget, delete),
     *(status, push, pull, gc, remote),
-    *(stats, verify, evict, rebuild, config, version),
+    *(stats, verify, evict, repack, rebuild, config, version),
 ):
     root.add_command(_command)
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from casstore.catalog.index import RECENT, now, remove_entries_of, remove_objects
+from casstore.catalog.packed import dictionaries_needed, shares
 from casstore.events import Advanced, Finished, OnEvent, Started
-from casstore.repo.plan import plan_evict
+from casstore.repo.plan_evict import EvictPlan, plan_evict
+from casstore.repo.plan_repack import FULL
+from casstore.repo.rewrite import Change, Rewritten, living, rewrite, source_of
+from casstore.store.pack import PACK_MEMBERS, Pack
 
 if TYPE_CHECKING:
     from casstore.digest import Digest
     from casstore.repo.local import Local
+    from casstore.store.sealed import Stored
 
 _BATCH = 500
 
@@ -23,7 +29,7 @@ class EvictReport:
 
     Attributes:
         objects: Objects removed from here.
-        bytes: Stored bytes that freed.
+        bytes: Bytes of files that freed; what had to be written for it is taken off.
         entries: Entries that are gone, since no remote held their object.
     """
 
@@ -33,23 +39,116 @@ class EvictReport:
 
 
 def evict(local: Local, max_size: int, on_event: OnEvent) -> EvictReport:
-    """Remove objects until the store is under its cap; those put by hand and those just used stay."""
+    """Remove objects until the store is under its cap; those put by hand and those just used stay.
+
+    What frees less than was foreseen is made up for by another plan, as long as there is something to free.
+    """
+    total = Rewritten()
+    while True:
+        plan = planned_eviction(local, max_size)
+        before = total.before - total.after
+        if plan.is_empty:
+            break
+        on_event(Started("evict", plan.count, plan.stored))
+        _Eviction(local, plan, total, on_event).run()
+        on_event(Finished("evict"))
+        if total.before - total.after <= before:
+            break
+    return EvictReport(total.dropped, total.before - total.after, total.entries)
+
+
+def planned_eviction(local: Local, max_size: int) -> EvictPlan:
+    """Return what an eviction would do."""
+    total = local.index.evictable()
+    if total <= max_size:
+        return EvictPlan()
     since = now() - RECENT
     spared = {digest for digest, used in local.index.used_here().items() if used >= since}
-    plan = plan_evict(local.index.eviction_order(), local.index.evictable(), max_size, spared)
-    on_event(Started("evict", len(plan.objects), plan.stored))
-    entries = 0
-    lost = set(plan.lost)
-    for start in range(0, len(plan.objects), _BATCH):
-        batch = plan.objects[start : start + _BATCH]
-        entries += remove(local, batch, [digest for digest in batch if digest in lost])
-        on_event(Advanced("evict", len(batch), 0))
-    on_event(Finished("evict"))
-    return EvictReport(len(plan.objects), plan.stored, entries)
+    spared |= dictionaries_needed(local.index, here=True)
+    packs = shares(local.index)
+    with contextlib.closing(local.index.eviction_order()) as order:
+        return plan_evict(order, packs, total, max_size, spared)
+
+
+class _Eviction:
+    """Does what a plan says: what has a file of its own first, since it takes no room to remove it."""
+
+    def __init__(self, local: Local, plan: EvictPlan, total: Rewritten, on_event: OnEvent) -> None:
+        self._local = local
+        self._plan = plan
+        self._total = total
+        self._on_event = on_event
+        self._lost = set(plan.lost)
+
+    def run(self) -> None:
+        """Remove the objects."""
+        for start in range(0, len(self._plan.objects), _BATCH):
+            self._remove(self._plan.objects[start : start + _BATCH])
+        for group in self._groups():
+            self._thin(group)
+
+    def _remove(self, batch: tuple[Digest, ...]) -> None:
+        found = [self._local.index.known(digest) for digest in batch]
+        loose = [known for known in found if known is not None and known.place is None]
+        lost = [known.digest for known in loose if known.digest in self._lost]
+        self._total.entries += remove(self._local, [known.digest for known in loose], lost)
+        self._total.dropped += len(loose)
+        self._total.before += sum(known.stored for known in loose)
+        self._on_event(Advanced("evict", len(batch), sum(known.stored for known in loose)))
+
+    def _groups(self) -> Iterator[list[_Thinned]]:
+        """Yield packs to rewrite together: of one dictionary, and as many as fill one."""
+        waiting: dict[Digest | None, list[_Thinned]] = {}
+        infos = self._local.index.packs(each.pack for each in self._plan.packs)
+        for thinning in self._plan.packs:
+            source = source_of(self._local, infos[thinning.pack])
+            if source is None:
+                continue
+            dropped = set(thinning.dropped)
+            staying = [known for known in living(self._local, source) if known.digest not in dropped]
+            kind = source.contents.dictionary
+            if not _fits(waiting.get(kind, []), staying):
+                yield waiting.pop(kind)
+            waiting.setdefault(kind, []).append(_Thinned(source, staying, dropped))
+        yield from waiting.values()
+
+    def _thin(self, group: list[_Thinned]) -> None:
+        dropped = {digest for each in group for digest in each.dropped}
+        needed = group[0].source.contents.dictionary
+        change = Change(
+            [known for each in group for known in each.staying],
+            None if needed is None else self._local.objects.dictionaries(needed),
+            [each.source for each in group],
+            dropped,
+            dropped & self._lost,
+        )
+        before = self._total.before - self._total.after
+        rewrite(self._local, change, self._total)
+        freed = self._total.before - self._total.after - before
+        self._on_event(Advanced("evict", len(dropped), max(0, freed)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Thinned:
+    """A pack, which of its objects stay, and which go."""
+
+    source: Pack
+    staying: list[Stored]
+    dropped: set[Digest]
+
+
+def _fits(group: list[_Thinned], more: list[Stored]) -> bool:
+    """Return whether what stays of another pack fits into one new pack with what stays of these."""
+    staying = [known for each in group for known in each.staying]
+    return not staying or (
+        sum(known.stored for known in (*staying, *more)) <= FULL and len(staying) + len(more) <= PACK_MEMBERS
+    )
 
 
 def remove(local: Local, digests: Iterable[Digest], lost: Iterable[Digest] = ()) -> int:
     """Remove objects from here: first the belief, then the file.
+
+    What lies in a pack stays in it, unseen, until that is rewritten. Dictionaries that packs here need stay.
 
     Args:
         local: The store.
@@ -59,12 +158,14 @@ def remove(local: Local, digests: Iterable[Digest], lost: Iterable[Digest] = ())
     Returns:
         How many entries went.
     """
-    digests = list(digests)
     with local.index.writing() as connection:
-        remove_objects(connection, digests)
-        entries = remove_entries_of(connection, lost)
+        needed = dictionaries_needed(local.index, here=True)
+        going = [digest for digest in digests if digest not in needed]
+        remove_objects(connection, going)
+        entries = remove_entries_of(connection, [digest for digest in lost if digest not in needed])
     with local.index.writing():  # nobody puts one again between the look and the deletion
-        for digest in digests:
-            if local.index.known(digest) is None:
+        for digest in going:
+            known = local.index.known(digest)
+            if known is None or known.place is not None:
                 local.backend.delete(local.objects.name(digest))
     return entries

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from casstore.backends.atomic import sync_file
 from casstore.backends.local import LocalBackend
 from casstore.catalog.database import Connection
-from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack, remove_objects
+from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack_here, remove_objects
 from casstore.catalog.journal import Journal
 from casstore.catalog.records import Claim, Kept
 from casstore.digest import Digest, digest_of
@@ -57,6 +57,7 @@ class Local:
         objects: Its objects.
         index: Its index.
         journal: Its journal.
+        let_go: Has a file opened anew when a part of it is next read, since another may be in its place.
     """
 
     root: Path
@@ -66,6 +67,7 @@ class Local:
     objects: ObjectStore
     index: Index
     journal: Journal
+    let_go: Callable[[str], None]
 
     @property
     def spool(self) -> Path:
@@ -85,16 +87,37 @@ class Local:
         """Return the content of an object stored here.
 
         Raises:
-            NotFoundError: It is gone; the index no longer believes in it.
-            IntegrityError: It is bad, and in quarantine now.
+            NotFoundError: It is gone or bad; the index no longer believes in it. Or its pack's dictionary is.
         """
         try:
             content = self.objects.get(known)
         except (NotFoundError, IntegrityError):
-            self.doubt(known.digest)
-            raise
+            again = self.look_again(known)
+            if again is None:
+                self.doubt(known.digest, known)
+                raise
+            content = self._read_or_doubt(again)
         self.index.touch(known.digest)
         return content
+
+    def _read_or_doubt(self, known: Stored) -> bytes:
+        try:
+            return self.objects.get(known)
+        except (NotFoundError, IntegrityError):
+            self.doubt(known.digest, known)
+            raise
+
+    def look_again(self, known: Stored) -> Stored | None:
+        """Return where an object is that could not be read: it may have moved since it was looked up.
+
+        Returns:
+            How it is stored, if it is worth another try; None where it is here no more, or only as it was.
+        """
+        current = self.index.known(known.digest)
+        if current is None or current.place is None:
+            return None if current == known else current
+        self.let_go(self.objects.pack_name(current.place.pack))
+        return current
 
     def bring(self, source: ObjectStore, known: Stored) -> Stored:
         """Copy an object's file from another store, verified before it is here; the index is not told.
@@ -115,8 +138,9 @@ class Local:
                 self.backend.write(self.objects.name(known.digest), sealed)
                 return Stored(known.digest, known.size, len(sealed))
         # Large; or somebody stored it anew, at another level, and the file has another length now.
-        with self.objects.spooled() as path:
-            found = source.fetch(known, path)
+        from casstore.repo.large import fetched
+
+        with fetched(source, known, self.spool) as (found, path):
             self.backend.upload(path, self.objects.name(known.digest), consume=True)
         return found
 
@@ -133,14 +157,19 @@ class Local:
             self.backend.upload(path, self.objects.pack_name(digest), consume=True)
         return pack
 
-    def adopt(self, pack: Pack, *, used: int) -> None:
+    def adopt(self, pack: Pack, *, used: int) -> bool:
         """Note a pack that is here now, and its objects, in one transaction.
 
         What is stored here otherwise stays as it is.
+
+        Returns:
+            Whether it is here: another process may have evicted it since it was put in its place.
         """
         with self.index.writing() as connection:
-            put_pack(connection, pack, here=True)
-            put_objects(connection, pack.members(), used=used, replace=False)
+            if not self.path(self.objects.pack_name(pack.digest)).exists():
+                return False
+            put_pack_here(connection, pack, used=used)
+        return True
 
     def bring_dictionary(self, source: ObjectStore, digest: Digest) -> Dictionary:
         """Return a dictionary, copied from another store if it is not here.
@@ -164,20 +193,36 @@ class Local:
     def keep_dictionary(self, dictionary: Dictionary) -> Dictionary:
         """Store a dictionary as the object that it is."""
         known = self.put(dictionary.content)
-        if known.place is not None:  # whoever reads packs must not need another pack for it
+        if known.place is not None or not self.has_file(known):  # a pack must not need another pack for it
             known = self.objects.put(dictionary.content, dictionary.digest)
         with self.index.writing() as connection:
             put_objects(connection, [known], used=now())
         return dictionary
 
-    def doubt(self, digest: Digest) -> None:
+    def has_dictionary(self, digest: Digest) -> bool:
+        """Return whether a dictionary is here, and good."""
+        try:
+            self.objects.dictionaries(digest)
+        except (NotFoundError, IntegrityError):
+            return False
+        return True
+
+    def doubt(self, digest: Digest, believed: Stored | None = None) -> None:
         """Look again at an object that could not be read as the index believes, and correct the belief.
 
         A bad file goes into quarantine. Nobody puts the object meanwhile, since that takes the index too.
+
+        Args:
+            digest: The object.
+            believed: What could not be read; where the index believes otherwise by now, nothing is doubted.
         """
         known = self.index.known(digest)
+        if believed is not None and known != believed:
+            return
         if known is not None and known.place is not None:
-            self.doubt_pack(known.place.pack)
+            from casstore.repo.packs import doubt_member  # seldom needed
+
+            doubt_member(self, known, known.place)
             return
         name = self.objects.name(digest)
         with self.index.writing() as connection:
@@ -194,9 +239,15 @@ class Local:
 
     def doubt_pack(self, digest: Digest) -> None:
         """Look again at a pack that could not be read as the index believes, and correct the belief."""
-        from casstore.repo.packs import doubt_pack  # seldom needed
+        from casstore.repo.packs import doubt_pack
 
         doubt_pack(self, digest)
+
+    def disbelieve(self, known: Stored) -> None:
+        """Stop believing in an object that cannot be read here and is not to be mended."""
+        with self.index.writing() as connection:
+            if self.index.known(known.digest) == known:
+                remove_objects(connection, [known.digest])
 
     def quarantine(self, name: str) -> None:
         """Move a file out of the store, into the quarantine folder."""
@@ -236,7 +287,7 @@ class Local:
             else:  # the objects lead nowhere: they go first
                 used = 0
             stored = [
-                known if self._is_still(known) else self.objects.put(content, known.digest)
+                self._where_it_is(known) or self.objects.put(content, known.digest)
                 for known, content in zip(objects, contents, strict=True)
             ]
             put_objects(connection, stored, used=used)
@@ -262,7 +313,7 @@ class Local:
         with self.index.reading():
             self.journal.finish()
 
-    def sweep(self, pattern: str = f"{SPOOL}/*.tmp") -> None:
+    def sweep(self, pattern: str = f"{SPOOL}/*") -> None:
         """Remove the unfinished files of processes that ended long ago, by default those of the spool."""
         long_ago = now() - UNFINISHED_AGE
         for path in self.root.glob(pattern):
@@ -276,11 +327,12 @@ class Local:
         with self.index.alone, self.journal.undone_on_failure(), self.index.writing() as connection:
             yield connection
 
-    def _is_still(self, known: Stored) -> bool:
-        """Return whether an object that was here a moment ago was not evicted since."""
-        if known.place is not None and self.index.known(known.digest) != known:
-            return False
-        return self.has_file(known)
+    def _where_it_is(self, known: Stored) -> Stored | None:
+        """Return how an object that was here a moment ago is stored; None where it was evicted since."""
+        if known.place is None and self.has_file(known):
+            return known
+        current = self.index.known(known.digest)  # it may have moved into a pack meanwhile
+        return current if current is not None and self.has_file(current) else None
 
     def has_file(self, known: Stored) -> bool:
         """Return whether there is a file where an object should be, whatever it holds."""
@@ -313,4 +365,5 @@ def open_local(
         ObjectStore(backend, marker.shards, codec, spool, Dictionaries(backend, marker.shards)),
         Index(root / INDEX, durable=durable, restore=restore),
         Journal(root / JOURNAL, durable=durable),
+        backend.let_go,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from casstore.catalog.records import SEGMENT, Claim, Kept, Record, Replaces
-from casstore.catalog.segment import SEGMENT_MAX, check_segment, read_fresh, read_head, read_segment
+from casstore.catalog.segment import SEGMENT_MAX, check_segment, read_batches, read_fresh, read_head
 from casstore.digest import Digest
 from casstore.errors import CasstoreError, FormatError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
@@ -179,7 +179,7 @@ class ManifestReader:
             return self._tracking.apply(digest, fetched)
         path = self._local.path(segment_name(digest))
         try:
-            return self._tracking.apply(digest, read_segment(path, digest))
+            return self._tracking.apply_batches(digest, read_batches(path, digest))
         except FormatError:
             if fetched:  # a refused segment leaves nothing behind
                 path.unlink(missing_ok=True)

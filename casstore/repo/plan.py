@@ -5,17 +5,14 @@ A plan is made from inventories and nothing else, so that what ``--dry-run`` pri
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from casstore.catalog.records import Claim, Entry
 from casstore.digest import Digest
 
 LIST_PAGE = 1000
 """Names an S3 server lists in one answer."""
-
-EVICT_TO = 0.9
-"""The share of the size cap that an eviction leaves filled, so that the next put does not evict again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,7 @@ class Contact:
         first: It was not met before, so its marker is to be read.
         empty: It has no marker yet, so a push is to write one.
         packs: Its marker says that it may hold packs.
-        part_size: Bytes of the parts in which twice as much and more is uploaded; None where it never is.
+        part_size: See `Backend.part_size`.
     """
 
     remote: str
@@ -90,44 +87,6 @@ class Contact:
     empty: bool = False
     packs: bool = True
     part_size: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EvictPlan:
-    """What to evict: objects, their stored bytes, and those of them that no remote holds."""
-
-    objects: tuple[Digest, ...] = ()
-    stored: int = 0
-    lost: tuple[Digest, ...] = field(default=())
-
-
-def plan_evict(
-    order: Iterable[tuple[Digest, int, bool]], total: int, max_size: int, spared: Collection[Digest]
-) -> EvictPlan:
-    """Return what to evict.
-
-    Args:
-        order: Objects that may go, the first to go first: digest, stored bytes, held by a remote.
-        total: Stored bytes that the cap governs.
-        max_size: The cap; nothing goes while `total` is not above it.
-        spared: Objects that were used a moment ago.
-    """
-    if total <= max_size:
-        return EvictPlan()
-    excess = total - int(max_size * EVICT_TO)
-    chosen: list[Digest] = []
-    lost: list[Digest] = []
-    freed = 0
-    for digest, stored, held in order:
-        if freed >= excess:
-            break
-        if digest in spared:
-            continue
-        chosen.append(digest)
-        freed += stored
-        if not held:
-            lost.append(digest)
-    return EvictPlan(tuple(chosen), freed, tuple(lost))
 
 
 def contact_requests(contact: Contact) -> dict[str, int]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from casstore.backends.multipart import count_parts
 from casstore.catalog.index import PackInfo
 from casstore.catalog.inventory import Lacking, Row
 from casstore.digest import Digest, Key
@@ -186,13 +187,11 @@ def push_requests(contact: Contact, plan: PushPlan) -> Mapping[str, int]:
     requests = contact_requests(contact)
     if plan.publishes:
         files = [row.stored for row in plan.loose] + [pack.stored for pack in plan.whole]
-        parts = [_parts(stored, contact.part_size) for stored in files]
+        parts = [count_parts(stored, contact.part_size) for stored in files]
+        large = sum(count > 1 for count in parts)
         marker = contact.empty or not contact.packs
         requests["GET"] += len(plan.merge.fetched)
         requests["PUT"] = 1 + marker + len(plan.packs) + len(plan.dictionaries) + sum(parts)
-        requests["POST"] = sum(2 for count in parts if count > 1)  # one begins, one completes
+        requests["POST"] = 2 * large  # one begins, one completes
+        requests["LIST"] += large  # looks for one to go on with
     return without_zeros(requests)
-
-
-def _parts(stored: int, part_size: int | None) -> int:
-    return 1 if part_size is None or stored < 2 * part_size else -(-stored // part_size)

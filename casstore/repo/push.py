@@ -9,22 +9,22 @@ from __future__ import annotations
 import io
 import itertools
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from casstore.catalog.inventory import Row, lacking, stored_of
 from casstore.catalog.records import Kept, Record
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
 from casstore.repo.merge import distrust, fetched, planned_merge, publish
+from casstore.repo.packing import choose_dictionary, pack_objects, read_sample, sample
 from casstore.repo.plan import Failure
 from casstore.repo.plan_push import Packing, PushPlan, plan_push, small
 from casstore.repo.recover import recovered
 from casstore.repo.run import Report, Run
 from casstore.repo.transfer import parallel
 from casstore.store.codec import SEAL_SIZE
-from casstore.store.dictionaries import JUDGED_ON, TRAINED_ON, choose, stored
-from casstore.store.pack import Pack, PackWriter, decode_member, read_pack
+from casstore.store.dictionaries import JUDGED_ON, stored
+from casstore.store.pack import Pack, read_pack
 from casstore.store.sealed import Stored, examine
 
 if TYPE_CHECKING:
@@ -36,11 +36,9 @@ if TYPE_CHECKING:
     from casstore.repo.remote import Refreshed, Remote
     from casstore.repo.repository import Repository
     from casstore.store.codec import Dictionary
+
 _PACKS_AT_ONCE = 3
 """Packs in memory at once: each takes up to 25 MiB, and as much again while it is sent."""
-
-_LARGE_AT_ONCE = threading.BoundedSemaphore(3)
-"""Large objects uploaded at once: each may hold several parts in memory."""
 
 
 @dataclass(slots=True)
@@ -89,11 +87,8 @@ def _packing(local: Local, remote: Remote, objects: list[Row], packs: dict[int, 
     if not objects:
         return Packing()
     current = _current_dictionary(local, remote)
-    count = TRAINED_ON + JUDGED_ON if len(objects) >= TRAINED_ON else JUDGED_ON
-    chosen = [stored_of(row, packs) for row in objects[:: max(1, len(objects) // count)][:count]]
-    samples = [(known, content) for known in chosen if (content := _sample(local, known)) is not None]
-    contents = [content for _, content in samples]
-    dictionary = choose(contents, current, local.codec)
+    samples = read_sample(local, (stored_of(row, packs) for row in sample(objects)))
+    dictionary = choose_dictionary(local, samples, current)
     if dictionary is None:
         return Packing()
     judged = [(known, content) for known, content in samples[:JUDGED_ON] if known.place is None]
@@ -102,13 +97,6 @@ def _packing(local: Local, remote: Remote, objects: list[Row], packs: dict[int, 
     there = remote.tracking.sides([dictionary.digest])[dictionary.digest].stays
     size = len(local.codec.compress(dictionary.content)) + SEAL_SIZE
     return Packing(dictionary, after / before if before else 1.0, size, there)
-
-
-def _sample(local: Local, known: Stored) -> bytes | None:
-    try:
-        return local.objects.get(known)
-    except (NotFoundError, IntegrityError):  # told when it is its turn to be sent
-        return None
 
 
 def _current_dictionary(local: Local, remote: Remote) -> Dictionary | None:
@@ -210,9 +198,8 @@ class _Upload:
             return target.put(local.read(known), known.digest)
         path = local.path(local.objects.name(known.digest))
         try:
-            with _LARGE_AT_ONCE:
-                examine(path, known)
-                target.backend.upload(path, target.name(known.digest))
+            examine(path, known)
+            target.backend.upload(path, target.name(known.digest))
         except FileNotFoundError:
             local.doubt(known.digest)
             raise NotFoundError(f"object {known.digest} is gone from {local.root}") from None
@@ -228,35 +215,6 @@ def _do(job: tuple[object, object]) -> Sent:
     send, what = job
     sent: Sent = send(what)  # type: ignore[operator]  # each job carries what its own method takes
     return sent
-
-
-def pack_objects(
-    local: Local, members: Iterable[Stored], file: BinaryIO, dictionary: Dictionary | None
-) -> tuple[Pack | None, list[Failure]]:
-    """Write objects that are here into one pack, each verified first, so that no bad copy spreads.
-
-    Returns:
-        The pack, None where none of the objects could be read; and those that could not.
-    """
-    writer = PackWriter(file, local.codec, dictionary)
-    failures: list[Failure] = []
-    for known in members:
-        try:
-            _add(local, writer, known, dictionary)
-        except (NotFoundError, IntegrityError) as error:
-            local.doubt(known.digest)
-            failures.append(Failure(known.digest, str(error)))
-    return (writer.finish() if len(writer) else None), failures
-
-
-def _add(local: Local, writer: PackWriter, known: Stored, dictionary: Dictionary | None) -> None:
-    place = known.place
-    if place is not None and place.dictionary == (dictionary.digest if dictionary else None):
-        frame = local.objects.frame(known, place)
-        decode_member(frame, known, dictionary)
-        writer.add_frame(known.digest, known.size, frame)
-    else:
-        writer.add(known.digest, local.objects.get(known))
 
 
 def _publish(local: Local, remote: Remote, merge: Merge) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casstore.backends.local import LocalBackend
-from casstore.catalog.index import Index, now, put_objects, put_pack
+from casstore.catalog.index import Index, now, put_objects, put_pack_here
 from casstore.catalog.journal import Journal, replay
 from casstore.catalog.records import Claim, Entry, Kept, Location, Record
 from casstore.catalog.rows import DamagedIndexError
@@ -27,7 +27,7 @@ from casstore.store.pack import Pack, read_contents
 from casstore.store.sealed import UNKNOWN, Stored, claimed_size, examine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from casstore.backends.base import Info
 
@@ -73,11 +73,12 @@ def _rebuild(root: Path, on_event: OnEvent) -> RebuildReport:
         path.unlink()
     index = Index(root / UNFINISHED, create=True)
     backend = LocalBackend(root)
-    files = list(backend.list(OBJECTS))
-    on_event(Started("rebuild", len(files), sum(info.size for info in files)))
+    files, packs = list(backend.list(OBJECTS)), _by_age(root, backend.list(PACKS))
+    on_event(Started("rebuild", len(files) + len(packs), sum(info.size for info in (*files, *packs))))
     failures = _add_objects(index, root, files, on_event)
-    for info in backend.list(PACKS):
+    for info in packs:
         failures += _add_pack(index, root, info)
+        on_event(Advanced("rebuild", 1, info.size))
     kept: set[Digest] = set()
     for info in backend.list(MANIFEST):
         failures += _add_segment(index, root, info, kept)
@@ -118,6 +119,15 @@ def _object(path: Path, info: Info) -> Stored:
     )
 
 
+def _by_age(root: Path, packs: Iterable[Info]) -> list[Info]:
+    """Return packs in the order they came, the last of which tells the dictionary in use."""
+    dated = []
+    for info in packs:
+        with contextlib.suppress(FileNotFoundError):
+            dated.append(((root / info.name).stat().st_mtime_ns, info.name, info))
+    return [info for _, _, info in sorted(dated)]
+
+
 def _add_pack(index: Index, root: Path, info: Info) -> list[Failure]:
     """Take in the objects of a pack as its table of contents tells, since the next read verifies each."""
     path = root / info.name
@@ -127,8 +137,7 @@ def _add_pack(index: Index, root: Path, info: Info) -> list[Failure]:
     except (CasstoreError, OSError) as error:
         return [Failure(info.name, str(error))]
     with index.writing() as connection:
-        put_pack(connection, pack, here=True)
-        put_objects(connection, pack.members(), used=used, replace=False)
+        put_pack_here(connection, pack, used=used)
     return []
 
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from casstore.catalog.index import put_objects
+from casstore.catalog.index import put_objects, put_pack
+from casstore.catalog.packed import is_pack_here, packs_here
 from casstore.catalog.segment import read_segment
 from casstore.catalog.tracking import unlearn_segment
 from casstore.errors import CasstoreError, FormatError, IntegrityError, NotFoundError
 from casstore.events import Advanced, Finished, OnEvent, Started
 from casstore.repo.plan import Failure
 from casstore.repo.recover import reseal
-from casstore.store.layout import MANIFEST, OBJECTS, digest_in
+from casstore.store.layout import MANIFEST, OBJECTS, PACKS, digest_in
+from casstore.store.pack import Pack, read_pack
 from casstore.store.sealed import UNKNOWN, Stored, examine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from casstore.backends.base import Info
+    from casstore.digest import Digest
     from casstore.repo.local import Local
 
 
@@ -27,41 +30,53 @@ class VerifyReport:
     """What a verification found.
 
     Attributes:
-        objects: Objects read.
+        objects: Objects read, those in packs included.
         segments: Segments read.
         bytes: Stored bytes read.
         failures: What did not hold; bad files are in ``quarantine/`` now.
+        packs: Packs read.
     """
 
     objects: int
     segments: int
     bytes: int
     failures: tuple[Failure, ...]
+    packs: int = 0
 
 
 def verify(local: Local, on_event: OnEvent) -> VerifyReport:
-    """Read every object and segment of the local store, and stop believing in the bad and the missing."""
-    for folder in ("", f"{MANIFEST}/", f"{OBJECTS}/*/*/"):
+    """Read all that the local store holds, and stop believing in what is bad or missing."""
+    for folder in ("", f"{MANIFEST}/", f"{OBJECTS}/*/*/", f"{PACKS}/*/*/"):
         local.sweep(f"{folder}.*.tmp")
-    files = sorted(local.backend.list(OBJECTS), key=lambda info: info.name)
-    segments = sorted(local.backend.list(MANIFEST), key=lambda info: info.name)
-    on_event(Started("verify", len(files) + len(segments), sum(info.size for info in (*files, *segments))))
-    failures: list[Failure] = []
-    for info in files:
-        failures += _failures(local, info, _check_object)
-        on_event(Advanced("verify", 1, info.size))
-    bad: list[Failure] = []
-    for info in segments:
-        bad += _failures(local, info, _check_segment)
-        on_event(Advanced("verify", 1, info.size))
+    files, packs, segments = (_listed(local, folder) for folder in (OBJECTS, PACKS, MANIFEST))
+    size = sum(info.size for info in (*files, *packs, *segments))
+    on_event(Started("verify", len(files) + len(packs) + len(segments), size))
+    failures = _each(local, files, _check_object, on_event)
+    members = _Members(local)
+    failures += _each(local, packs, members.check_pack, on_event)
+    told = {failure.name for failure in failures}
+    failures += [failure for failure in members.failures if failure.name not in told]
+    bad = _each(local, segments, _check_segment, on_event)
     if bad:  # perhaps no remote has them, and no journal still has their records
         reseal(local)
     failures += bad
     failures += _missing(local)
     on_event(Finished("verify"))
-    return VerifyReport(
-        len(files), len(segments), sum(info.size for info in (*files, *segments)), tuple(failures)
-    )
+    return VerifyReport(len(files) + members.count, len(segments), size, tuple(failures), len(packs))
+
+
+def _listed(local: Local, folder: str) -> list[Info]:
+    return sorted(local.backend.list(folder), key=lambda info: info.name)
+
+
+def _each(
+    local: Local, files: list[Info], check: Callable[[Local, Info], None], on_event: OnEvent
+) -> list[Failure]:
+    failures: list[Failure] = []
+    for info in files:
+        failures += _failures(local, info, check)
+        on_event(Advanced("verify", 1, info.size))
+    return failures
 
 
 def _failures(local: Local, info: Info, check: Callable[[Local, Info], None]) -> list[Failure]:
@@ -82,13 +97,86 @@ def _check_object(local: Local, info: Info) -> None:
     try:
         found = examine(local.path(info.name), known or Stored(digest, UNKNOWN, info.size))
     except IntegrityError:
-        local.doubt(digest)
+        if known is None or known.place is not None:  # nothing relies on this file
+            local.quarantine(info.name)
+        else:
+            local.doubt(digest)
         raise
     except FileNotFoundError:
         return
     if found != known:  # a crash came between the file and the index: it may stay, and may go first
         with local.index.writing() as connection:
             put_objects(connection, [found], used=0)
+
+
+class _Members:
+    """Checks packs, and each object in them.
+
+    Attributes:
+        count: Objects that were good.
+        failures: Objects that were not, in packs whose bytes are right, and dictionaries that are not here.
+    """
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self._present: set[Digest] = set()
+        self._missing: set[Digest] = set()
+        self.count = 0
+        self.failures: list[Failure] = []
+
+    def check_pack(self, local: Local, info: Info) -> None:
+        """Check one pack, and take it in where the index does not know it."""
+        digest = digest_in(info.name)
+        if info.name != local.objects.pack_name(digest):
+            raise FormatError(f"it belongs at {local.objects.pack_name(digest)}; move it there")
+        local.let_go(info.name)
+        try:
+            pack = read_pack(local.path(info.name), digest)
+        except IntegrityError:
+            local.doubt_pack(digest)
+            raise
+        except FileNotFoundError:
+            return
+        if self._has_dictionary(pack):
+            good = [known for known in pack.members() if self._is_good(known)]
+            self.count += len(good)
+            self._take_in(pack, good)
+
+    def _has_dictionary(self, pack: Pack) -> bool:
+        needed = pack.contents.dictionary
+        if needed is None or needed in self._present:
+            return True
+        if needed in self._missing:
+            return False
+        self._local.objects.dictionaries.forget(needed)  # what counts is its file
+        if self._local.has_dictionary(needed):
+            self._present.add(needed)
+            return True
+        self._missing.add(needed)
+        self._local.doubt(needed)
+        name = self._local.objects.name(needed)
+        self.failures.append(Failure(name, f"it is the dictionary of pack {pack.digest}, and not here"))
+        return False
+
+    def _is_good(self, known: Stored) -> bool:
+        try:
+            self._local.objects.get(known)
+        except NotFoundError:  # the pack was removed since it was read
+            return False
+        except IntegrityError as error:
+            if self._local.index.known(known.digest) == known:  # else nothing relies on it
+                self._local.doubt(known.digest, known)
+                self.failures.append(Failure(known.digest, str(error)))
+            return False
+        return True
+
+    def _take_in(self, pack: Pack, good: list[Stored]) -> None:
+        """Take in a pack that a crash kept from the index: it may stay, and may go first."""
+        with self._local.index.writing() as connection:
+            path = self._local.path(self._local.objects.pack_name(pack.digest))
+            if good and path.exists() and not is_pack_here(connection, pack.digest):
+                put_pack(connection, pack, here=True)
+                put_objects(connection, good, used=0, replace=False)
 
 
 def _check_segment(local: Local, info: Info) -> None:
@@ -106,9 +194,14 @@ def _check_segment(local: Local, info: Info) -> None:
 
 def _missing(local: Local) -> list[Failure]:
     failures = []
+    for pack in packs_here(local.index):
+        name = local.objects.pack_name(pack.digest)
+        if not local.path(name).exists():
+            local.doubt_pack(pack.digest)
+            failures.append(Failure(name, "the index knows it, but the file is gone"))
     for info in local.index.objects():
         name = local.objects.name(info.digest)
-        if not local.path(name).exists():
+        if not info.packed and not local.path(name).exists():
             local.doubt(info.digest)
             failures.append(Failure(name, "the index knows it, but the file is gone"))
     return failures

@@ -1,8 +1,8 @@
 """Objects on one backend: put, read whole or in part, verify.  Floor: store.
 
-An object is a sealed file (`casstore.store.sealed`) or lies in a pack (`casstore.store.pack`). Whoever reads says what it believes of the object
-(`Stored`); nothing is returned that does not fit its digest, or for a part, the digests of its frames. This
-module knows of no index, entry or remote.
+An object is a sealed file (`casstore.store.sealed`) or lies in a pack (`casstore.store.pack`). Whoever reads
+says what it believes of the object (`Stored`); nothing is returned that does not fit its digest, or for a
+part, the digests of its frames. This module knows of no index, entry or remote.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from casstore.backends.mapping import from_os_error
-from casstore.digest import DIGEST_DIGITS, Digest, digest_of, parse_digest
+from casstore.digest import Digest, check_digests, digest_of, parse_digest
 from casstore.errors import FormatError, IntegrityError
 from casstore.store.codec import FRAME_SIZE, Codec, Dictionary, decompress
 from casstore.store.sealed import Place, Stored
@@ -31,8 +30,8 @@ PACKED_MAX = 1024 * 1024
 PACK_FRAMES = 24 * 1024 * 1024
 """Bytes at which a pack is full, counted as its objects would take loose.
 
-A dictionary brings that to 11 to 18 MiB for LLM answers; counted before it is compressed, so that a plan knows
-how many packs there will be.
+A dictionary brings that to 11 to 18 MiB for LLM answers; counted before it is compressed, so that a plan
+knows how many packs there will be.
 """
 
 PACK_MEMBERS = 32_768
@@ -47,7 +46,6 @@ _TOC_END = b"cpk1"
 _TAIL = _LENGTH + len(_TOC_END)  # the length of the compressed table, and the mark
 _OBJECT_MAX = PACKED_MAX
 _CHUNK = 1024 * 1024
-_DIGESTS = re.compile("[0-9a-f]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +116,10 @@ def parse_contents(fields: Mapping[str, Any]) -> Contents:
     digests, sizes, lengths = fields["objects"], fields["sizes"], fields["lengths"]
     if not isinstance(digests, list) or not 0 < len(digests) <= PACK_MEMBERS:
         raise FormatError(f"a pack holds 1 to {PACK_MEMBERS} objects")
-    _check_digests(digests)
+    check_digests(digests)
     _check_numbers(sizes, len(digests), 0, _OBJECT_MAX)
     _check_numbers(lengths, len(digests), 1, PACK_MAX)
     return Contents(None if dictionary is None else parse_digest(dictionary), digests, sizes, lengths)
-
-
-def _check_digests(digests: list[Any]) -> None:
-    """Check many at once, which is twenty times faster than one by one."""
-    if set(map(type, digests)) == {str} and set(map(len, digests)) == {DIGEST_DIGITS}:
-        if not _DIGESTS.fullmatch("".join(digests)):
-            raise FormatError("a pack's table of contents has a malformed digest")
-        return
-    raise FormatError("a pack's table of contents has something that is no digest")
 
 
 def _check_numbers(numbers: object, count: int, low: int, high: int) -> None:

@@ -83,7 +83,7 @@ def _ticking() -> Iterator[None]:
     moments = itertools.count(FIRST_MOMENT, 1000)
     with (
         patch("casstore.repo.local.now", lambda: next(moments)),
-        patch("casstore.repo.repository.now", lambda: next(moments)),
+        patch("casstore.repo.content.now", lambda: next(moments)),
     ):
         yield
 

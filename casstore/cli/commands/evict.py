@@ -23,7 +23,7 @@ def evict(app: Application, *, as_json: bool) -> None:
     """Bring the store under its size cap now.
 
     Puts do so by themselves. What was used least recently goes first, what a remote holds before what is
-    only here, and what was put by hand never.
+    only here, and what was put by hand never. A pack is rewritten without what goes once that is half of it.
     """
     with app.repository() as repo, output.progress() as on_event:
         report = repo.evict(on_event=on_event)

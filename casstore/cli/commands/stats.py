@@ -54,6 +54,8 @@ def stats(app: Application, *, as_json: bool) -> None:
 def _print_sizes(sizes: Sizes) -> None:
     output.line(f"entries  {sizes.entries:,}")
     output.line(f"objects  {sizes.objects:,}, {format_size(sizes.size)}, put by hand: {sizes.kept_objects:,}")
+    if sizes.packs:
+        output.line(f"packs    {sizes.packs:,}, {format_size(sizes.packs_stored)}")
     governed = sizes.stored - sizes.kept_stored
     share = f"{governed / sizes.max_size:.0%} of the {format_size(sizes.max_size)} cap"
     by_hand = f", and {format_size(sizes.kept_stored)} put by hand" if sizes.kept_stored else ""

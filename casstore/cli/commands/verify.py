@@ -26,18 +26,20 @@ if TYPE_CHECKING:
 def verify(ctx: click.Context, app: Application, *, as_json: bool) -> None:
     """Check everything stored against its digest.
 
-    Every object and every segment. Lists what fails, with the reason, and exits with 1 where anything
+    Every object, pack and segment. Lists what fails, with the reason, and exits with 1 where anything
     does. What failed counts as missing from then on: it is fetched again, from a remote that holds it, by
     the next pull.
     """
     with app.repository() as repo, output.progress() as on_event:
         report = repo.verify(on_event=on_event)
     if as_json:
-        fields = {"objects": report.objects, "segments": report.segments, "bytes": report.bytes}
+        fields = {"objects": report.objects, "packs": report.packs, "segments": report.segments}
+        fields |= {"bytes": report.bytes}
         output.document(fields | {"failures": output.failure_fields(report.failures)})
     else:
         output.failures(report.failures)
         checked = f"{output.count(report.objects, 'object')} ({format_size(report.bytes)})"
         verdict = output.count(len(report.failures), "failure") if report.failures else "all good"
-        output.line(f"checked {checked}, {output.count(report.segments, 'segment')}: {verdict}")
+        packs = f"{output.count(report.packs, 'pack')}, " if report.packs else ""
+        output.line(f"checked {checked}, {packs}{output.count(report.segments, 'segment')}: {verdict}")
     ctx.exit(1 if report.failures else 0)

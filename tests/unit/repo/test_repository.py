@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from casstore.backends.s3 import PART_SIZE
+from casstore.backends.multipart import PART_SIZE
 from casstore.digest import Key, digest_of
 from casstore.errors import (
     BackendError,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from casstore.backends.open import open_backend
+from casstore.backends.s3 import S3Backend
 from casstore.catalog import inventory, statements
 from casstore.catalog.journal import _line
 from casstore.catalog.records import Entry
@@ -15,7 +16,7 @@ from casstore.catalog.tracking import absorb, remotes_holding
 from casstore.digest import digest_of
 from casstore.errors import BackendError, FormatError, NotFoundError
 from casstore.events import Advanced, Event, Finished, Started
-from casstore.repo import plan_push, plan_pull
+from casstore.repo import plan_pull, plan_push
 from casstore.repo import pull as pull_module
 from casstore.repo import remote as remote_module
 from casstore.repo.repository import Repository
@@ -200,15 +201,20 @@ def test_nothing_to_do_is_one_list(
 
 
 def test_status_predicts_requests_and_bytes(
-    store: Repository, opened: Open, bucket: Bucket, requests_log: Server
+    store: Repository,
+    opened: Open,
+    bucket: Bucket,
+    requests_log: Server,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What status says of a push and a pull is what they then send, large objects in parts included.
 
     Requests are exact, of a push also its bytes but for what compression makes of a new pack: within 5 %.
     """
+    monkeypatch.setattr(S3Backend, "part_size", 8 * MIB)
     fill(store, range(1200))
-    store.put(noise(20 * MIB))
-    store.put(noise(9 * MIB))
+    store.put(noise(20 * MIB))  # three parts of 8 MiB at most
+    store.put(noise(9 * MIB))  # one PUT
     store.put(bytes(64 * MIB))  # small when compressed
     backend = open_backend(bucket.url)
 
@@ -282,7 +288,7 @@ def test_capped_pull_brings_the_newest(
 ) -> None:
     """A pull brings as many of the newest entries as the cap has room for; the rest is fetched when used."""
     for number in range(10):
-        monkeypatch.setattr("casstore.repo.repository.now", lambda number=number: 1000 + number)
+        monkeypatch.setattr("casstore.repo.content.now", lambda number=number: 1000 + number)
         store.put_entry(key(number), noise(1000, number))
     monkeypatch.undo()
     store.push(folder_url)
@@ -570,11 +576,13 @@ def test_push_interrupted_anywhere_completes(opened: Open, tmp_path: Path, side:
 
 
 @pytest.mark.usefixtures("tiny_packs")
+@pytest.mark.parametrize(("enough", "writes"), [(0, 8), (2, 3)], ids=["whole packs", "parts of packs"])
 def test_pull_interrupted_anywhere_completes(
-    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enough: int, writes: int
 ) -> None:
     """Whichever write of a pull is its last, nothing torn is visible, and a rerun completes it."""
     monkeypatch.setattr(pull_module, "_BATCH", 1)
+    monkeypatch.setattr(plan_pull, "ENOUGH", enough)
     url = (tmp_path / "remote").as_uri()
     source = opened("source")
     fill(source, range(6))
@@ -600,7 +608,7 @@ def test_pull_interrupted_anywhere_completes(
         if not crashing.crashed:
             break
     assert not crashing.crashed
-    assert after == 8
+    assert after == writes
 
 
 @pytest.mark.usefixtures("tiny_packs")

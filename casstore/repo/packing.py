@@ -1,0 +1,103 @@
+"""Packing: objects that are here into a pack, and the choice of its dictionary.  Floor: repo.
+
+A push packs for a remote and a repack for the local store; what both do stands here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+from casstore.errors import CasstoreError, IntegrityError, NotFoundError
+from casstore.repo.plan import Failure
+from casstore.store.dictionaries import JUDGED_ON, TRAINED_ON, choose
+from casstore.store.pack import Pack, PackWriter, decode_member
+
+if TYPE_CHECKING:
+    from casstore.digest import Digest
+    from casstore.repo.local import Local
+    from casstore.store.codec import Dictionary
+    from casstore.store.sealed import Stored
+
+T = TypeVar("T")
+
+
+def sample_size(objects: int) -> int:
+    """Return how many of so many objects are looked at: enough to train on and to judge by."""
+    return TRAINED_ON + JUDGED_ON if objects >= TRAINED_ON else JUDGED_ON
+
+
+def sample(objects: Sequence[T]) -> Sequence[T]:
+    """Return some of the objects to pack, evenly chosen."""
+    count = sample_size(len(objects))
+    return objects[:: max(1, len(objects) // count)][:count]
+
+
+def read_sample(local: Local, objects: Iterable[Stored]) -> list[tuple[Stored, bytes]]:
+    """Return the contents of objects that can be read; of the others is told when they are packed."""
+    found = []
+    for known in objects:
+        with contextlib.suppress(NotFoundError, IntegrityError):
+            found.append((known, local.objects.get(known)))
+    return found
+
+
+def choose_dictionary(
+    local: Local, samples: Iterable[tuple[Stored, bytes]], current: Dictionary | None
+) -> Dictionary | None:
+    """Return the dictionary for packs of objects like the samples: the current one, a new one, or none."""
+    return choose([content for _, content in samples], current, local.codec)
+
+
+def write_pack(
+    local: Local, members: Iterable[Stored], file: BinaryIO, dictionary: Dictionary | None
+) -> tuple[Pack | None, list[tuple[Stored, CasstoreError]]]:
+    """Write objects that are here into one pack, each verified first, so that no bad copy spreads.
+
+    Returns:
+        The pack, None where none of the objects could be read; and those that could not, and why.
+    """
+    writer = PackWriter(file, local.codec, dictionary)
+    failed: list[tuple[Stored, CasstoreError]] = []
+    for known in members:
+        try:
+            _add_where_it_is(local, writer, known, dictionary)
+        except (NotFoundError, IntegrityError) as error:
+            failed.append((known, error))
+    return (writer.finish() if len(writer) else None), failed
+
+
+def pack_objects(
+    local: Local, members: Iterable[Stored], file: BinaryIO, dictionary: Dictionary | None
+) -> tuple[Pack | None, list[Failure]]:
+    """Write objects into one pack as `write_pack` does, and stop believing in those that cannot be read."""
+    pack, failed = write_pack(local, members, file, dictionary)
+    for known, _ in failed:
+        local.doubt(known.digest, known)
+    return pack, [Failure(known.digest, str(error)) for known, error in failed]
+
+
+def _add_where_it_is(local: Local, writer: PackWriter, known: Stored, dictionary: Dictionary | None) -> None:
+    """Add an object, once more where it was moved since it was looked up."""
+    try:
+        _add(local, writer, known, dictionary)
+    except (NotFoundError, IntegrityError):
+        again = local.look_again(known)
+        if again is None:
+            raise
+        _add(local, writer, again, dictionary)
+
+
+def _add(local: Local, writer: PackWriter, known: Stored, dictionary: Dictionary | None) -> None:
+    place = known.place
+    if place is not None and place.dictionary == _digest_of(dictionary):
+        frame = local.objects.frame(known, place)
+        decode_member(frame, known, dictionary)
+        writer.add_frame(known.digest, known.size, frame)
+    else:
+        writer.add(known.digest, local.objects.get(known))
+
+
+def _digest_of(dictionary: Dictionary | None) -> Digest | None:
+    return None if dictionary is None else dictionary.digest

@@ -1,0 +1,194 @@
+"""The tiers of a repository: an object from the local store, else from a remote that holds it.  Floor: repo.
+
+Every read goes through here: what cannot be read as believed is looked at again, and mended or fetched. What
+is fetched stays, so the size cap is watched here too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from casstore.catalog.index import now, put_objects
+from casstore.catalog.tracking import remotes_holding
+from casstore.digest import Digest, parse_digest
+from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
+from casstore.events import ignore
+from casstore.repo.ahead import Ahead
+
+if TYPE_CHECKING:
+    from casstore.config import Config
+    from casstore.repo.local import Local
+    from casstore.repo.remote import Remote
+    from casstore.store.sealed import Place, Stored
+
+FLUSH_AT = 1000
+"""Uses and counters collected in memory before they are written."""
+
+REMOTE_PAUSE = 60.0
+"""Seconds for which a remote that failed is not asked for single objects."""
+
+
+class Tiers:
+    """The local store and the remotes behind it.
+
+    Args:
+        local: The local store.
+        config: Its settings.
+        max_size: The size cap.
+    """
+
+    def __init__(self, local: Local, config: Config, max_size: int) -> None:
+        self.path = local.root
+        self.config = config
+        self.local = local
+        self._max_size = max_size
+        self._remotes: dict[str, Remote] = {}
+        self._paused: dict[str, float] = {}
+        self._evicting: threading.Thread | None = None
+        self._ahead = Ahead(local, max_size)
+
+    @property
+    def max_size(self) -> int:
+        """The size cap, in stored bytes of objects that were not put by hand."""
+        return self._max_size
+
+    def has(self, digest: Digest) -> bool:
+        """Return whether an object is stored here."""
+        return self.local.index.known(parse_digest(digest)) is not None
+
+    def remote(self, name: str | None = None) -> Remote:
+        """Return a remote by name or URL, opened once a process."""
+        from casstore.config import resolve_remote
+        from casstore.repo.remote import Remote
+
+        config = resolve_remote(self.config, name)
+        if config.identity not in self._remotes:
+            self._remotes[config.identity] = Remote(self.local, config)
+        return self._remotes[config.identity]
+
+    def _identified(self, identity: str) -> Remote:
+        """Return the remote that the index knows by its identity: one in use, configured, or a mere URL."""
+        if identity in self._remotes:
+            return self._remotes[identity]
+        named = (remote.name for remote in self.config.remotes.values() if remote.identity == identity)
+        return self.remote(next(named, identity))
+
+    def _read(self, digest: Digest) -> bytes:
+        known = self._fetched(digest)
+        try:
+            return self.local.read(known)
+        except (NotFoundError, IntegrityError):
+            return self.local.read(self._mended(known))
+
+    def _mended(self, known: Stored) -> Stored:
+        """Return an object that could not be read as believed: looked at again, or else fetched."""
+        again = self.local.look_again(known)
+        if again is not None and again != known:
+            return again
+        self.local.doubt(known.digest, known)
+        current = self.local.index.known(known.digest)
+        if current is None:
+            return self._fetch(known.digest)
+        if current.place is not None and not self._has_dictionary(current.place):
+            self.local.disbelieve(current)
+            return self._fetch(known.digest)
+        return current
+
+    def _has_dictionary(self, place: Place) -> bool:
+        """Return whether what an object's pack was compressed with is here, fetched if need be."""
+        if place.dictionary is None or self.local.has_dictionary(place.dictionary):
+            return True
+        try:
+            self._fetch(place.dictionary)
+        except NotFoundError:
+            return False
+        return self.local.has_dictionary(place.dictionary)
+
+    def _fetched(self, digest: Digest) -> Stored:
+        known = self.local.index.known(digest)
+        return known if known is not None else self._fetch(digest)
+
+    def _fetch(self, digest: Digest) -> Stored:
+        """Bring one object from a remote that is believed to hold it."""
+        failed: BackendError | None = None
+        for identity, known in self._holding(digest):
+            try:
+                return self._fetch_from(identity, known)
+            except NotFoundError:
+                continue
+            except BackendError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+        raise NotFoundError(
+            f"object {digest} is neither in {self.path} nor in a remote whose manifest is known"
+        )
+
+    def _fetch_from(self, identity: str, known: Stored) -> Stored:
+        if time.monotonic() < self._paused.get(identity, 0):
+            raise BackendError(f"{identity} failed and is left alone for a while", transient=True)
+        remote = self._identified(identity)
+        try:
+            brought = self._bring(remote, known)
+        except (NotFoundError, IntegrityError) as error:
+            remote.tracking.disbelieve([known.digest])
+            raise NotFoundError(f"{identity} does not hold object {known.digest}: {error}") from error
+        except BackendError:
+            self._paused[identity] = time.monotonic() + REMOTE_PAUSE
+            raise
+        with self.local.index.writing() as connection:
+            put_objects(connection, [brought], used=now())
+        if known.place is not None:
+            self._ahead.missed(remote, known.place.pack)
+        self._tidy()
+        return brought
+
+    def _bring(self, remote: Remote, known: Stored) -> Stored:
+        """Bring one object; if its pack is gone, look where it is now, since packs are merged."""
+        try:
+            return self.local.bring(remote.objects(), known)
+        except NotFoundError:
+            if known.place is None:
+                raise
+        remote.refresh()
+        there = remote.tracking.sides([known.digest])[known.digest].there
+        if there is None or there == known:
+            raise NotFoundError(f"object {known.digest} is no longer in pack {known.place.pack}")
+        return self.local.bring(remote.objects(), there)
+
+    def _is_reachable(self, digest: Digest) -> bool:
+        """Return whether an object is believed to be here or in a remote."""
+        return self.has(digest) or bool(self._holding(digest))
+
+    def _holding(self, digest: Digest) -> list[tuple[str, Stored]]:
+        """Return the remotes believed to hold an object that can be asked for it, and how each holds it.
+
+        One that was removed from the configuration cannot be, if its URL needed more to be understood.
+        """
+        known = {remote.identity for remote in self.config.remotes.values()} | self._remotes.keys()
+        found = remotes_holding(self.local.index, digest)
+        return [
+            (identity, stored) for identity, stored in found if identity in known or " at " not in identity
+        ]
+
+    def _tidy(self) -> None:
+        """After a write: begin an eviction, off the caller's path, if the store has outgrown its cap."""
+        self._tidy_uses()
+        running = self._evicting is not None and self._evicting.is_alive()
+        if not running and self.local.index.evictable() > self._max_size:
+            self._evicting = threading.Thread(target=self._evict_quietly, name="casstore-evict", daemon=True)
+            self._evicting.start()
+
+    def _evict_quietly(self) -> None:
+        from casstore.repo.evict import evict
+
+        # The cap is a wish: where it cannot be kept now, the next put tries again.
+        with contextlib.suppress(CasstoreError):
+            evict(self.local, self._max_size, ignore)
+
+    def _tidy_uses(self) -> None:
+        if self.local.index.collected() >= FLUSH_AT:
+            self.local.index.flush()
