@@ -278,9 +278,8 @@ class Tracking:
                 row = (self.id, bytes.fromhex(digest), encode_record(record), now())
                 connection.execute("INSERT OR REPLACE INTO untold VALUES (?, ?, ?, ?)", row)
             put_remote(connection, self.id, loose, packed)
-            connection.executemany(
-                statements.SPARE, [(self.id, bytes.fromhex(each.digest)) for each in loose]
-            )
+            rows = [(self.id, bytes.fromhex(known.digest)) for known in loose]
+            connection.executemany(statements.SPARE, rows)
 
     def spared(self, told: Iterable[Record]) -> list[Doomed]:
         """Return what to say of objects among `told` that were doomed, and uploaded again."""

@@ -129,7 +129,9 @@ class _Collector:
             report = GcReport(self._remote.name, failures=refreshed.failures)
             if refreshed.failures or refreshed.contact.empty:
                 return report
-            taken = self._reader.take_over(set(), list(refreshed.listed))
+            replaced = self._remote.tracking.replaced()
+            live = [each for each in refreshed.listed if each.digest not in replaced]
+            taken = self._reader.take_over(set(), live)
             if taken.failures:
                 return replace(report, failures=taken.failures)
             seen = self._look(refreshed.listed)

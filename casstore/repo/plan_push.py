@@ -195,4 +195,3 @@ def push_requests(contact: Contact, plan: PushPlan) -> Mapping[str, int]:
         requests["POST"] = 2 * large  # one begins, one completes
         requests["LIST"] += large  # looks for one to go on with
     return without_zeros(requests)
-

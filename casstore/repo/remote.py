@@ -107,15 +107,17 @@ class Remote:
     def _refresh(self) -> tuple[Refreshed, bool]:
         known = self.tracking.segments()  # before the LIST: what is published meanwhile has not vanished
         listed = self._reader().listed()
+        lost = not listed and self._has_lost_marker()
         try:
-            if not listed and self._has_lost_marker():
-                raise Vanished
-            return self._take_over(known, listed)
+            return self._begin_anew(listed) if lost else self._take_over(known, listed)
         except Vanished:
-            # The remote was emptied or replaced: nothing believed of it holds.
-            self.tracking.reset()
-            self._marker = None
-            return self._take_over(set(), listed)
+            return self._begin_anew(listed)
+
+    def _begin_anew(self, listed: list[Listed]) -> tuple[Refreshed, bool]:
+        """Read a remote that was emptied or replaced: nothing believed of it holds."""
+        self.tracking.reset()
+        self._marker = None
+        return self._take_over(set(), listed)
 
     def _reader(self) -> ManifestReader:
         return ManifestReader(self._local, self.backend, self.tracking)
