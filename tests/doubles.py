@@ -44,6 +44,9 @@ class WrappedBackend:
     def part_size(self) -> int | None:
         return self.inner.part_size
 
+    def now(self) -> int:
+        return self.inner.now()
+
     def requests(self) -> Mapping[str, int]:
         return self.inner.requests()
 

@@ -8,12 +8,13 @@ be ordered: an error in place of an answer, or an answer cut short.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from http import HTTPStatus
@@ -135,6 +136,7 @@ def running_server() -> Iterator[Server]:
     with subprocess.Popen(
         command,
         cwd=_ROOT,
+        env={**os.environ, "S3_UPLOAD_PART_MIN_SIZE": "1"},  # S3 and moto want 5 MiB
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -216,11 +218,29 @@ def _request(environ: WSGIEnvironment) -> Request:
     return Request(verb, path, query, environ.get("HTTP_RANGE", ""))
 
 
+def _mend_moto() -> None:
+    """Let requests about an upload that is gone be answered as S3 does, where moto breaks."""
+    from moto.s3 import models
+    from moto.s3.exceptions import NoSuchUpload
+
+    def mended(original: Callable[..., object]) -> Callable[..., object]:
+        def call(self: models.S3Backend, bucket_name: str, multipart_id: str, *rest: object) -> object:
+            if multipart_id not in self.get_bucket(bucket_name).multiparts:
+                raise NoSuchUpload(upload_id=multipart_id)
+            return original(self, bucket_name, multipart_id, *rest)
+
+        return call
+
+    for name in ("upload_part", "complete_multipart_upload"):
+        setattr(models.S3Backend, name, mended(getattr(models.S3Backend, name)))
+
+
 def _serve() -> None:
     """Serve until standard input closes: with the tests gone, so is the server."""
     from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
+    _mend_moto()
     recorder = _Recorder(create_backend_app("s3"))
 
     class Handler(MotoRequestHandler):

@@ -6,10 +6,12 @@ A name is relative, with ``/`` between its parts (``objects/a/b/<digest>.zst``),
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar, runtime_checkable
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +21,13 @@ class Info:
     Attributes:
         name: The name, relative to the backend's root.
         size: Stored bytes.
+        modified: When it was last written, in milliseconds since the Unix epoch by the clock of the storage;
+            None where that does not tell.
     """
 
     name: str
     size: int
+    modified: int | None = None
 
 
 class Backend(Protocol):
@@ -39,7 +44,13 @@ class Backend(Protocol):
 
     @property
     def part_size(self) -> int | None:
-        """Bytes of the parts in which `upload` sends twice as much and more; None where it never does."""
+        """Bytes of the parts in which twice as much and more is sent and fetched; None where it never is."""
+
+    def now(self) -> int:
+        """Return the time in milliseconds since the Unix epoch, by the clock of the storage.
+
+        For S3, the server's, as its last answer told it; elsewhere, this machine's.
+        """
 
     def requests(self) -> Mapping[str, int]:
         """Requests sent so far by verb: ``GET``, ``PUT``, ``LIST``, ``HEAD``, ``DELETE``, ``POST``.
@@ -84,7 +95,9 @@ class Backend(Protocol):
         """
 
     def upload(self, path: Path, name: str, *, consume: bool = False) -> None:
-        """Make `name` hold the content of the local file `path`, in bounded memory (multipart on S3).
+        """Make `name` hold the content of the local file `path`, in bounded memory.
+
+        In parts, where there are any (see `part_size`), an upload that ended early is taken up by the next.
 
         Args:
             path: The file to read.
@@ -103,3 +116,18 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Release connections and descriptors; the backend may not be used after."""
+
+
+class Repeat(Protocol):
+    """Runs a request, and runs it again where it failed for a passing reason."""
+
+    def __call__(self, request: Callable[[], _T]) -> _T:
+        """Return what `request` returned at last."""
+
+
+@runtime_checkable
+class UploadsInParts(Protocol):
+    """What a backend also is whose uploads may take many requests."""
+
+    def upload_each(self, path: Path, name: str, repeat: Repeat) -> None:
+        """Do what `Backend.upload` does, with `repeat` for each request, so that only that is sent again."""

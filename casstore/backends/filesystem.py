@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import SplitResult
 
@@ -28,6 +30,9 @@ Connect = Callable[[], AbstractFileSystem]
 
 _ATOMIC_PUTS = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "memory", "oci", "oss", "tos"})
 """Schemes whose puts show all of the content or nothing: object stores, and a dictionary."""
+
+_MODIFIED = ("mtime", "LastModified", "last_modified", "updated", "created")
+"""What drivers call the time of the last write, the surest first."""
 
 _exclusive = threading.Lock()
 """Held by exclusive writes where the filesystem itself cannot refuse to replace."""
@@ -73,6 +78,10 @@ class FsspecBackend:
     def url(self) -> str:
         """Where this is."""
         return self._url
+
+    def now(self) -> int:
+        """Return this machine's time; see `Backend.now`."""
+        return time.time_ns() // 1_000_000
 
     def requests(self) -> Mapping[str, int]:
         """Return requests so far by verb."""
@@ -151,10 +160,10 @@ class FsspecBackend:
         path = self._prefix + check_folder(folder)
         self._count("LIST")
         with self._seam("list", folder):
-            for found, size in self._find(self._filesystem(), path.rstrip("/")):
+            for found, size, modified in self._find(self._filesystem(), path.rstrip("/")):
                 name = found.removeprefix(self._prefix)
                 if name != found and is_listed(name):
-                    yield Info(name, size)
+                    yield Info(name, size, modified)
 
     def close(self) -> None:
         """Close this process's connections."""
@@ -212,12 +221,12 @@ class FsspecBackend:
         with suppress(FileNotFoundError):
             filesystem.rm_file(path)
 
-    def _find(self, filesystem: AbstractFileSystem, path: str) -> Iterable[tuple[str, int]]:
+    def _find(self, filesystem: AbstractFileSystem, path: str) -> Iterable[tuple[str, int, int | None]]:
         filesystem.invalidate_cache()
         with suppress(FileNotFoundError):
             found = filesystem.find(path, detail=True)
             # Asked about a file, find returns that file: it is not below itself.
-            return [(each, info["size"]) for each, info in found.items() if each != path]
+            return [(each, info["size"], _modified(info)) for each, info in found.items() if each != path]
         return ()
 
     # Local files.
@@ -274,6 +283,17 @@ def _driver(scheme: str) -> type[AbstractFileSystem]:
     except ImportError as error:
         raise ConfigError(f"{scheme}:// needs a package that is not installed: {error}") from error
     return kind
+
+
+def _modified(info: Mapping[str, object]) -> int | None:
+    """Return when a file was last written, in milliseconds, where its driver's listing tells."""
+    for field in _MODIFIED:
+        match info.get(field):
+            case datetime() as when:
+                return int(when.timestamp() * 1000)
+            case int() | float() as seconds:
+                return int(seconds * 1000)
+    return None
 
 
 def _in_folder(filesystem: AbstractFileSystem, path: str, write: Callable[[], None]) -> None:

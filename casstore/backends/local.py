@@ -8,6 +8,7 @@ what reads one part of a pack soon reads another. It imports nothing heavy and n
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -46,6 +47,10 @@ class LocalBackend:
     def url(self) -> str:
         """The root as a ``file://`` URL."""
         return f"file://{self._root}"
+
+    def now(self) -> int:
+        """Return this machine's time; see `Backend.now`."""
+        return time.time_ns() // 1_000_000
 
     def requests(self) -> Mapping[str, int]:
         """Return operations so far by verb."""
@@ -177,8 +182,8 @@ class LocalBackend:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(name)
-                    elif (size := _size(entry)) is not None:
-                        yield Info(name, size)
+                    elif (status := _status(entry)) is not None:
+                        yield Info(name, status.st_size, status.st_mtime_ns // 1_000_000)
 
 
 class _Descriptor:
@@ -195,10 +200,10 @@ class _Descriptor:
             os.close(self.number)
 
 
-def _size(entry: os.DirEntry[str]) -> int | None:
-    """Return the size of a regular file, None for what is none or was just removed."""
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Return size and age of a regular file, None for what is none or was just removed."""
     try:
-        return entry.stat().st_size if entry.is_file(follow_symlinks=False) else None
+        return entry.stat() if entry.is_file(follow_symlinks=False) else None
     except FileNotFoundError:
         return None
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from casstore.backends.base import Backend, Info
+from casstore.backends.base import Backend, Info, UploadsInParts
 from casstore.errors import BackendError, ExistsError, NotFoundError
 
 ATTEMPTS = 6
@@ -61,6 +61,10 @@ class RetryingBackend:
         """The inner backend's part size."""
         return self._inner.part_size
 
+    def now(self) -> int:
+        """Return the inner backend's time."""
+        return self._inner.now()
+
     def requests(self) -> Mapping[str, int]:
         """Return the inner backend's requests, repeated ones included."""
         return self._inner.requests()
@@ -86,7 +90,10 @@ class RetryingBackend:
 
     def upload(self, path: Path, name: str, *, consume: bool = False) -> None:
         """Make `name` hold the content of `path`; see `Backend.upload`."""
-        self._repeat(lambda: self._inner.upload(path, name, consume=consume))
+        if isinstance(self._inner, UploadsInParts):
+            self._inner.upload_each(path, name, self._repeat)
+        else:
+            self._repeat(lambda: self._inner.upload(path, name, consume=consume))
 
     def delete(self, name: str) -> None:
         """Remove `name`; see `Backend.delete`."""

@@ -8,29 +8,33 @@ s3fs to all of this, request by request.
 from __future__ import annotations
 
 import os
+import threading
+import time
 from asyncio import AbstractEventLoop
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult
 
 from aiobotocore.session import AioSession
 from botocore.awsrequest import AWSPreparedRequest
 from s3fs import S3FileSystem
 
+from casstore.backends.base import Repeat
 from casstore.backends.filesystem import FsspecBackend
+from casstore.backends.multipart import (
+    CONTENT_TYPE,
+    PART_SIZE,
+    PARTS_AT_ONCE,
+    Upload,
+    Window,
+    count_parts,
+)
 from casstore.backends.s3_errors import from_s3_error
 from casstore.errors import CasstoreError, ConfigError
-
-PART_SIZE = 8 * 1024 * 1024
-"""Bytes of one part; content of twice as many goes up in parts (s3fs' rule), smaller content in one PUT."""
-
-MAX_PARTS = 10_000
-"""Most parts in one upload (S3's limit)."""
-
-PARTS_AT_ONCE = 3
-"""Parts of one upload in flight. Each is held twice, by s3fs and by the socket: 48 MiB at most."""
 
 POOL_SIZE = 32
 """Connections kept; as many as the transfer may ever have workers."""
@@ -38,6 +42,12 @@ POOL_SIZE = 32
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
 """Seconds without an answer before a request counts as failed, and may be sent again."""
+
+
+_LISTS = (".ListObjectsV2", ".ListMultipartUploads")
+"""How the events of those GET requests end that list a bucket."""
+
+_T = TypeVar("_T")
 
 
 class S3Backend(FsspecBackend):
@@ -67,11 +77,36 @@ class S3Backend(FsspecBackend):
         self._endpoint = endpoint
         self._region = region
         self._profile = profile
+        self._slots: dict[int, threading.BoundedSemaphore] = {}
+        self._ahead = 0.0
         super().__init__(self._open, root, url=f"s3://{root}", atomic_put=True)
+
+    def upload(self, path: Path, name: str, *, consume: bool = False) -> None:  # noqa: ARG002 - it is not moved
+        """Make `name` hold the content of `path`; see `Backend.upload`."""
+        self.upload_each(path, name, _once)
+
+    def upload_each(self, path: Path, name: str, repeat: Repeat) -> None:
+        """Make `name` hold the content of `path`; see `UploadsInParts`."""
+        where = self._where(self._path(name))
+
+        def call(method: str, **arguments: object) -> Mapping[str, Any]:
+            with self._seam("write", name):
+                answer: Mapping[str, Any] = self._filesystem().call_s3(method, **where, **arguments)
+            return answer
+
+        with self._seam("write", name), path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if count_parts(size, self.part_size) > 1:
+                Upload(call, repeat, self._free_slots(), where["Key"], file.fileno(), self.part_size).run()
+            else:
+                repeat(
+                    lambda: call("put_object", Body=Window(file.fileno(), 0, size), ContentType=CONTENT_TYPE)
+                )
 
     def _open(self) -> S3FileSystem:
         session = AioSession(profile=self._profile)
         session.register("before-send.s3", self._sent)
+        session.register("after-call.s3", self._answered)
         filesystem = S3FileSystem(
             session=session,
             endpoint_url=self._endpoint,
@@ -100,8 +135,19 @@ class S3Backend(FsspecBackend):
 
     def _sent(self, request: AWSPreparedRequest, event_name: str, **_: object) -> None:
         """Count an HTTP request that is about to leave; botocore calls this for each."""
-        verb = "LIST" if event_name.endswith(".ListObjectsV2") else request.method
+        verb = "LIST" if event_name.endswith(_LISTS) else request.method
         self._counter.add(verb)
+
+    def _answered(self, parsed: Mapping[str, Any], **_: object) -> None:
+        """Learn the server's clock from an answer; botocore calls this for each."""
+        headers = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        if "date" in headers:
+            with suppress(ValueError):
+                self._ahead = parsedate_to_datetime(headers["date"]).timestamp() - time.monotonic()
+
+    def now(self) -> int:
+        """Return the server's time; this machine's before the first answer, and where none has a date."""
+        return int((time.monotonic() + self._ahead) * 1000) if self._ahead else super().now()
 
     def _count(self, verb: str) -> None:
         """Leave the counting to `_sent`."""
@@ -114,34 +160,28 @@ class S3Backend(FsspecBackend):
             filesystem.close_session(filesystem.loop, filesystem._s3creator)  # noqa: SLF001 - no public way
 
     def _put(self, filesystem: S3FileSystem, path: str, content: bytes, *, exclusive: bool) -> None:
-        filesystem.pipe_file(
-            path,
-            content,
-            mode="create" if exclusive else "overwrite",
-            chunksize=_part_size(len(content)),
-            max_concurrency=PARTS_AT_ONCE,
-        )
+        condition = {"IfNoneMatch": "*"} if exclusive else {}
+        filesystem.call_s3("put_object", **self._where(path), Body=content, **condition)
 
-    def _put_file(self, filesystem: S3FileSystem, path: Path, target: str) -> None:
-        filesystem.put_file(
-            str(path),
-            target,
-            chunksize=_part_size(path.stat().st_size),
-            max_concurrency=PARTS_AT_ONCE,
-            ContentType="application/octet-stream",
-        )
+    def _where(self, path: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": path.removeprefix(f"{self._bucket}/")}
+
+    def _free_slots(self) -> threading.BoundedSemaphore:
+        """Return this process's slots; a fork must not inherit those that were taken."""
+        return self._slots.setdefault(os.getpid(), threading.BoundedSemaphore(PARTS_AT_ONCE))
 
     def _remove(self, filesystem: S3FileSystem, path: str) -> None:
         filesystem.rm_file(path)  # S3 says nothing of a missing key: what is not found is the bucket
 
-    def _find(self, filesystem: S3FileSystem, path: str) -> Iterator[tuple[str, int]]:
+    def _find(self, filesystem: S3FileSystem, path: str) -> Iterator[tuple[str, int, int | None]]:
         """List page by page; fsspec's find would ask HEAD and LIST again where a folder is empty."""
         prefix = path.removeprefix(self._bucket).lstrip("/")
         request = {"Bucket": self._bucket, "Prefix": f"{prefix}/" if prefix else ""}
         while True:
             page = filesystem.call_s3("list_objects_v2", **request)
             for found in page.get("Contents", ()):
-                yield f"{self._bucket}/{found['Key']}", found["Size"]
+                modified = int(found["LastModified"].timestamp() * 1000)
+                yield f"{self._bucket}/{found['Key']}", found["Size"], modified
             if not page.get("IsTruncated"):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
@@ -167,6 +207,5 @@ def _close_session(process: int, loop: AbstractEventLoop, client: object) -> Non
         S3FileSystem.close_session(loop, client)
 
 
-def _part_size(size: int) -> int:
-    """Return the size of each part of `size` bytes, at most `MAX_PARTS` of them."""
-    return max(PART_SIZE, -(-size // MAX_PARTS))
+def _once(request: Callable[[], _T]) -> _T:
+    return request()

@@ -8,7 +8,8 @@ from __future__ import annotations
 from aiohttp import ClientError as ConnectionLostError
 from botocore import exceptions as aws
 
-from casstore.backends.mapping import failed, from_driver_error, from_status, missing, taken
+from casstore.backends.mapping import failed, from_driver_error, from_status, missing
+from casstore.backends.multipart import LostUploadError
 from casstore.errors import CasstoreError, ConfigError, IntegrityError
 
 _NO_CREDENTIALS = (
@@ -40,7 +41,6 @@ _PASSING = frozenset(
         "ConditionalRequestConflict",
         "IncompleteBody",
         "InternalError",
-        "NoSuchUpload",  # a lifecycle rule ended the multipart upload: the next one may be quicker
         "OperationAborted",
         "RequestTimeout",
         "RequestTimeoutException",
@@ -51,6 +51,9 @@ _PASSING = frozenset(
         "TooManyRequestsException",
     }
 )
+_LOST = frozenset({"InvalidPart", "NoSuchUpload"})
+"""An upload was completed or ended by somebody else, or one of its parts sent anew."""
+
 _NO_CREDENTIAL_TYPES = (
     aws.NoCredentialsError,
     aws.PartialCredentialsError,
@@ -97,10 +100,10 @@ def _from_answer(error: aws.ClientError, action: str, name: str, url: str) -> Ca
         return failed(action, name, url, _REASONS[code])
     if code in _PASSING:
         return failed(action, name, url, f"S3 says {code}", transient=True)
+    if code in _LOST:
+        return LostUploadError(f"cannot {action} {name} in {url}: S3 says {code}")
     if code == "NoSuchKey" and action == "read":
         return missing(name, url)
-    if code == "PreconditionFailed":
-        return taken(name, url)
     if code == "InvalidRange":
         return IntegrityError(f"{name} in {url} ends before the bytes asked for")
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

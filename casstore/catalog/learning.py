@@ -12,7 +12,7 @@ from operator import itemgetter
 from casstore.catalog import statements
 from casstore.catalog.index import put_pack
 from casstore.catalog.places import RemoteRow, remote_members, remote_rows
-from casstore.catalog.records import PACK, Doomed, Kept, Location, Record, Replaces
+from casstore.catalog.records import NEVER, OBJECT, PACK, Doomed, Kept, Location, Record, Replaces
 from casstore.catalog.rows import ClaimRow
 from casstore.digest import Digest
 from casstore.store.pack import Pack
@@ -92,9 +92,9 @@ class Learner:
             doom = (self._remote, bytes.fromhex(record.digest), record.what, record.after)
             self._connection.execute(statements.DOOM, doom)
         elif isinstance(record, Replaces):
-            row = (self._remote, bytes.fromhex(record.segment))
+            replaced = (self._remote, bytes.fromhex(record.segment))
             for table in ("replaced", "remote_segments"):
-                self._connection.execute(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", row)
+                self._connection.execute(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", replaced)
 
     def finish(self) -> None:
         """Learn where objects are, now that all that is doomed is known."""
@@ -105,13 +105,14 @@ class Learner:
 
 
 def put_remote(
-    connection: sqlite3.Connection, remote: int, loose: Iterable[Stored], packs: Iterable[Pack]
+    connection: sqlite3.Connection, remote: int, loose: Sequence[Stored], packs: Iterable[Pack]
 ) -> None:
     """Note how a remote holds objects: in files of their own and in packs.
 
-    What lies in a doomed pack is noted only where no better place is known.
+    What lies in a doomed pack, or in a doomed file of its own, is noted only where no better place is known.
     """
-    rows = remote_rows(connection, remote, loose)
+    doomed = _doomed_objects(connection, remote)
+    rows = remote_rows(connection, remote, (known for known in loose if known.digest not in doomed))
     for pack in packs:
         number = put_pack(connection, pack, here=False)
         members = remote_members(remote, pack, number)
@@ -123,6 +124,14 @@ def put_remote(
             _put(connection, rows)
             rows = []
     _put(connection, rows)
+    if doomed:
+        rows = remote_rows(connection, remote, (known for known in loose if known.digest in doomed))
+        statements.PUT_DOOMED_OBJECT.run(connection, sorted(rows, key=itemgetter(1)))
+
+
+def _doomed_objects(connection: sqlite3.Connection, remote: int) -> set[Digest]:
+    query = "SELECT digest FROM doomed WHERE remote = ? AND what = ? AND after < ?"
+    return {Digest(digest.hex()) for (digest,) in connection.execute(query, (remote, OBJECT, NEVER))}
 
 
 def _put(connection: sqlite3.Connection, rows: Sequence[RemoteRow]) -> None:

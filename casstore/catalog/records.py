@@ -29,13 +29,16 @@ REFS_MAX = 1024
 INT_MAX = 2**53 - 1
 """The largest number in a record: what every JSON reader keeps exact."""
 
+NEVER = INT_MAX
+"""After when what is doomed and was written anew may be deleted."""
+
 LABELS_OPTION = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 """How labels are written: with sorted keys, and from plain JSON values alone."""
 
-PACK, SEGMENT = "pack", "segment"
+OBJECT, PACK, SEGMENT = "object", "pack", "segment"
 """What can be doomed."""
 
-_KINDS_DOOMED = (PACK, SEGMENT)
+_KINDS_DOOMED = (OBJECT, PACK, SEGMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Doomed:
-    """A pack or segment that a collection will delete, not before `after` (ms, by the server's clock)."""
+    """A pack, a segment or an object's own file that a collection will delete, not before `after`.
+
+    The time is in milliseconds since the Unix epoch, by the clock of the store's server.
+    """
 
     what: str
     digest: Digest
@@ -292,7 +298,7 @@ def _encode_doomed(record: Doomed) -> dict[str, Any]:
 
 def _decode_doomed(fields: dict[str, Any]) -> Doomed:
     if fields["what"] not in _KINDS_DOOMED:
-        raise FormatError("a doomed record dooms neither a pack nor a segment")
+        raise FormatError("a doomed record dooms neither a pack, a segment nor an object")
     return Doomed(fields["what"], parse_digest(fields["digest"]), integer(fields["after"]))
 
 

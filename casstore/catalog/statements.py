@@ -4,14 +4,15 @@ Digests and keys are 32 bytes, not hex. In `entries`, a tombstone has no object.
 remote lacks, `wanted` what a pull from it should bring; kind 0 is an entry, by key, kind 1 an object put by
 hand, by digest. `remote_objects` is what a remote is believed to hold. `packs` are those that are here or in
 a remote; an object in one has its row number and an offset. `replaced` are segments that a merged one stands
-for, `doomed` packs and segments that a collection will delete. `untold` are records of what was uploaded and
-no segment tells yet. `chosen` marks what one publishing takes; whatever changes a claim sets it pending anew,
-unmarked.
+for, `doomed` packs, segments and objects' own files that a collection will delete. `untold` are records of
+what was uploaded, and when, that no segment tells yet. `chosen` marks what one publishing takes; whatever
+changes a claim sets it pending anew, unmarked.
 """
 
 from __future__ import annotations
 
 from casstore.catalog.bulk import Insert
+from casstore.catalog.records import NEVER
 
 SCHEMA_VERSION = 2
 
@@ -56,7 +57,9 @@ CREATE TABLE doomed(
 CREATE TABLE pending(
     remote INTEGER, kind INTEGER, id BLOB, chosen INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(remote, kind, id)
 ) WITHOUT ROWID;
-CREATE TABLE untold(remote INTEGER, digest BLOB, record BLOB NOT NULL, PRIMARY KEY(remote, digest));
+CREATE TABLE untold(
+    remote INTEGER, digest BLOB, record BLOB NOT NULL, at INTEGER NOT NULL, PRIMARY KEY(remote, digest)
+);
 CREATE TABLE wanted(remote INTEGER, kind INTEGER, id BLOB, PRIMARY KEY(remote, kind, id)) WITHOUT ROWID;
 CREATE TABLE tallies(
     day TEXT, provider TEXT, model TEXT, name TEXT, value REAL NOT NULL,
@@ -182,14 +185,15 @@ WHERE p.remote = ? AND p.kind = 0 ORDER BY e.created, p.id
 """
 
 # What is in a doomed pack may be read, but is not relied upon.
-_STAYS = """EXISTS (SELECT 1 FROM remote_objects h LEFT JOIN packs k ON k.id = h.pack
-    WHERE h.remote = ?1 AND h.object = {0}
-        AND NOT EXISTS (SELECT 1 FROM doomed d WHERE d.remote = ?1 AND d.digest = k.digest))"""
+STAYS = f"""EXISTS (SELECT 1 FROM remote_objects h LEFT JOIN packs k ON k.id = h.pack
+    WHERE h.remote = ?1 AND h.object = {{0}}
+        AND NOT EXISTS (SELECT 1 FROM doomed d WHERE d.remote = ?1
+            AND d.digest = coalesce(k.digest, h.object) AND d.after < {NEVER}))"""
 
 CHOOSE = (
     f"""UPDATE pending SET chosen = ?2 WHERE remote = ?1 AND kind = 0 AND EXISTS (SELECT 1 FROM entries e
-    WHERE e.key = pending.id AND (e.object IS NULL OR {_STAYS.format("e.object")}))""",
-    f"UPDATE pending SET chosen = ?2 WHERE remote = ?1 AND kind = 1 AND {_STAYS.format('pending.id')}",
+    WHERE e.key = pending.id AND (e.object IS NULL OR {STAYS.format("e.object")}))""",
+    f"UPDATE pending SET chosen = ?2 WHERE remote = ?1 AND kind = 1 AND {STAYS.format('pending.id')}",
 )
 
 CHOSEN_CLAIMS = """
@@ -221,14 +225,17 @@ INSERT OR REPLACE INTO pending(remote, kind, id)
 SELECT :remote, 0, key FROM entries UNION ALL SELECT :remote, 1, digest FROM objects WHERE kept
 """
 
-SIDES = """
+SIDES = f"""
 SELECT a.digest, o.size, o.stored, o.frames, op.digest, o.offset, op.dictionary,
     h.size, h.stored, h.frames, hp.digest, h.offset, hp.dictionary,
-    EXISTS (SELECT 1 FROM doomed d WHERE d.remote = h.remote AND d.digest = hp.digest),
+    EXISTS (SELECT 1 FROM doomed d WHERE d.remote = h.remote
+        AND d.digest = coalesce(hp.digest, h.object) AND d.after < {NEVER}),
     EXISTS (SELECT 1 FROM remotes r CROSS JOIN remote_objects e ON e.remote = r.id AND e.object = a.digest)
 FROM asked a LEFT JOIN objects o ON o.digest = a.digest LEFT JOIN packs op ON op.id = o.pack
 LEFT JOIN remote_objects h ON h.remote = ? AND h.object = a.digest LEFT JOIN packs hp ON hp.id = h.pack
 """
+
+SPARE = f"UPDATE doomed SET after = {NEVER} WHERE remote = ? AND digest = ?"
 
 DISBELIEVE = (
     "DELETE FROM remote_objects WHERE remote = ?1 AND object IN (SELECT digest FROM asked)",

@@ -15,9 +15,11 @@ from typing import Any
 
 from casstore.catalog import statements
 from casstore.catalog.batch import Batch, batch_of
-from casstore.catalog.index import Index
+from casstore.catalog.index import Index, now
 from casstore.catalog.learning import Arrivals, Learner, put_remote
 from casstore.catalog.records import (
+    NEVER,
+    OBJECT,
     Claim,
     Doomed,
     Location,
@@ -183,9 +185,9 @@ class Tracking:
 
     def doomed(self) -> list[Doomed]:
         """Return the packs and segments that a collection will delete from the remote, by digest."""
-        query = "SELECT what, digest, after FROM doomed WHERE remote = ? ORDER BY digest"
+        query = "SELECT what, digest, after FROM doomed WHERE remote = ? AND after < ? ORDER BY digest"
         with self._index.reading() as connection:
-            rows = connection.execute(query, (self.id,)).fetchall()
+            rows = connection.execute(query, (self.id, NEVER)).fetchall()
         return [Doomed(what, Digest(digest.hex()), after) for what, digest, after in rows]
 
     def reset(self) -> None:
@@ -273,9 +275,38 @@ class Tracking:
         with self._index.writing() as connection:
             for record in records:
                 digest = record.digest if isinstance(record, Pack) else record.known.digest
-                row = (self.id, bytes.fromhex(digest), encode_record(record))
-                connection.execute("INSERT OR REPLACE INTO untold VALUES (?, ?, ?)", row)
+                row = (self.id, bytes.fromhex(digest), encode_record(record), now())
+                connection.execute("INSERT OR REPLACE INTO untold VALUES (?, ?, ?, ?)", row)
             put_remote(connection, self.id, loose, packed)
+            rows = [(self.id, bytes.fromhex(known.digest)) for known in loose]
+            connection.executemany(statements.SPARE, rows)
+
+    def spared(self, told: Iterable[Record]) -> list[Doomed]:
+        """Return what to say of objects among `told` that were doomed, and uploaded again."""
+        query = "SELECT digest FROM doomed WHERE remote = ? AND after = ?"
+        with self._index.reading() as connection:
+            rows = connection.execute(query, (self.id, NEVER)).fetchall()
+        spared = {digest.hex() for (digest,) in rows}
+        loose = [record.known.digest for record in told if isinstance(record, Location)]
+        return [Doomed(OBJECT, digest, NEVER) for digest in loose if digest in spared]
+
+    def distrust(self, before: int) -> None:
+        """Believe no longer in what was uploaded before a time (ms) and no segment tells yet.
+
+        A collection takes it for what an interrupted push left behind, and may have deleted it.
+        """
+        query = "SELECT record FROM untold WHERE remote = ? AND at < ?"
+        with self._index.reading() as connection:
+            records = [decode_record(row[0]) for row in connection.execute(query, (self.id, before))]
+        if not records:
+            return
+        with self._index.writing() as connection:
+            connection.execute("DELETE FROM untold WHERE remote = ? AND at < ?", (self.id, before))
+            for record in records:
+                if isinstance(record, Pack):
+                    self.disbelieve(record.contents.digests)
+                elif isinstance(record, Location):
+                    self.disbelieve([record.known.digest])
 
     def pushed(self, segment: Digest, mark: int, told: Iterable[Record]) -> None:
         """Note that a segment stands in the remote, with what was chosen and these records."""

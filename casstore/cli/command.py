@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from casstore.cli.app import Application
-from casstore.config import parse_size
+from casstore.config import parse_duration, parse_size
 from casstore.digest import Digest, parse_digest
 from casstore.errors import ConfigError, FormatError
 
@@ -67,6 +67,15 @@ def check_size(_ctx: click.Context, _param: click.Parameter, value: str | None) 
     try:
         if value is not None:
             parse_size(value)
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
+
+
+def check_duration(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """Return an option such as ``24h`` as it was written, if it is a duration: a click callback."""
+    try:
+        parse_duration(value)
     except ConfigError as error:
         raise click.BadParameter(str(error)) from None
     return value

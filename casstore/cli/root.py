@@ -21,6 +21,7 @@ from casstore.cli.commands.config import config
 from casstore.cli.commands.delete import delete
 from casstore.cli.commands.evict import evict
 from casstore.cli.commands.forget import forget
+from casstore.cli.commands.gc import gc
 from casstore.cli.commands.get import get
 from casstore.cli.commands.init import init
 from casstore.cli.commands.ls import ls
@@ -129,7 +130,7 @@ def root(ctx: click.Context, store: str | None) -> None:
 
 for _command in (
     *(init, put, get, cat, ls, show, forget, delete),
-    *(status, push, pull, remote),
+    *(status, push, pull, gc, remote),
     *(stats, verify, evict, repack, rebuild, config, version),
 ):
     root.add_command(_command)

@@ -1,8 +1,9 @@
-"""Configuration: sizes, where the store is, its settings and its remotes.  Floor: config.
+"""Configuration: sizes, durations, where the store is, its settings and its remotes.  Floor: config.
 
 Knows nothing of objects or entries. Editing is in `casstore.config.editing`, apart, as it needs tomlkit.
 """
 
+from casstore.config.durations import parse_duration
 from casstore.config.location import STORE_VARIABLE, store_path
 from casstore.config.remotes import REMOTE_VARIABLE, RemoteConfig, resolve_remote
 from casstore.config.settings import CONFIG_NAME, Config
@@ -15,6 +16,7 @@ __all__ = [
     "Config",
     "RemoteConfig",
     "format_size",
+    "parse_duration",
     "parse_size",
     "resolve_remote",
     "store_path",

@@ -39,6 +39,9 @@ SPOOL = "tmp"
 UNFINISHED_AGE = 24 * 3600 * 1000
 """Milliseconds after which nobody is at work on an unfinished file any more."""
 
+GRACE = 24 * 3600 * 1000
+"""Milliseconds for which what is doomed in a remote stays there: longer than any push or pull takes."""
+
 QUARANTINE = "quarantine"
 
 
@@ -135,8 +138,9 @@ class Local:
                 self.backend.write(self.objects.name(known.digest), sealed)
                 return Stored(known.digest, known.size, len(sealed))
         # Large; or somebody stored it anew, at another level, and the file has another length now.
-        with self.objects.spooled() as path:
-            found = source.fetch(known, path)
+        from casstore.repo.large import fetched
+
+        with fetched(source, known, self.spool) as (found, path):
             self.backend.upload(path, self.objects.name(known.digest), consume=True)
         return found
 
@@ -309,7 +313,7 @@ class Local:
         with self.index.reading():
             self.journal.finish()
 
-    def sweep(self, pattern: str = f"{SPOOL}/*.tmp") -> None:
+    def sweep(self, pattern: str = f"{SPOOL}/*") -> None:
         """Remove the unfinished files of processes that ended long ago, by default those of the spool."""
         long_ago = now() - UNFINISHED_AGE
         for path in self.root.glob(pattern):

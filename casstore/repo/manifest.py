@@ -1,4 +1,4 @@
-"""Reading the manifest of a remote: what is new in it, taken over with as few requests as can be.  Floor: repo.
+"""Reading the manifest of a remote: what is new in it, with as few requests as can be.  Floor: repo.
 
 One LIST tells which segments there are. The largest are read first, since they may replace others, which are
 then passed over. Of a large merged segment, whoever knows all that it replaces reads the fresh records only.
@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from casstore.catalog.records import Claim, Kept, Record, Replaces
+from casstore.catalog.records import SEGMENT, Claim, Kept, Record, Replaces
 from casstore.catalog.segment import SEGMENT_MAX, check_segment, read_batches, read_fresh, read_head
 from casstore.digest import Digest
 from casstore.errors import CasstoreError, FormatError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
 from casstore.repo.recover import add_segment
-from casstore.repo.transfer import WORKERS, parallel
+from casstore.repo.transfer import parallel
 from casstore.store.layout import MANIFEST, digest_in, segment_name
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ HEAD_READ = 64 * 1024
 
 WHOLE = 4 * HEAD_READ
 """Bytes up to which a segment is read whole at once: 2,000 entries."""
+
+ALIKE, MANY = 0.8, 4
+"""How many segments of at least this share of the largest one's bytes are fetched side by side.
+
+Merging leaves few of one size, and each may stand for all that are smaller: those are fetched one by one.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +98,8 @@ class ManifestReader:
         failures: list[Failure] = []
         waiting = [each for each in listed if each.digest not in known]
         while waiting:
-            batch, waiting = waiting[:WORKERS], waiting[WORKERS:]
-            for each, fetched in parallel(self._fetch, batch):
+            wave, waiting = _wave(waiting)
+            for each, fetched in parallel(self._fetch, wave):
                 try:
                     entries += self._apply(each.digest, fetched)
                 except (IntegrityError, FormatError, NotFoundError) as reason:
@@ -102,13 +108,16 @@ class ManifestReader:
             if waiting:
                 replaced = self._tracking.segments()
                 waiting = [each for each in waiting if each.digest not in replaced]
-        self._pass_over(known - {each.digest for each in listed})
+        if not gone:  # else the next listing tells, since this one was overtaken
+            self._pass_over(known - {each.digest for each in listed})
         return Taken(entries, tuple(failures), gone)
 
     def _pass_over(self, vanished: set[Digest]) -> None:
+        """Let go of segments that were known and are no longer there, if others hold all that they held."""
         if not vanished:
             return
-        if vanished - self._tracking.replaced():
+        doomed = {record.digest for record in self._tracking.doomed() if record.what == SEGMENT}
+        if vanished - self._tracking.replaced() - doomed:
             raise Vanished
         self._tracking.forget_segments(vanished)
 
@@ -181,3 +190,10 @@ class ManifestReader:
         records = [record for record in fresh if isinstance(record, Claim | Kept)]
         if records:
             add_segment(self._local, records)
+
+
+def _wave(waiting: list[Listed]) -> tuple[list[Listed], list[Listed]]:
+    """Divide segments, the largest first, into what to fetch now, and what that may stand for."""
+    alike = sum(each.stored >= ALIKE * waiting[0].stored for each in waiting)
+    count = alike if alike >= MANY else 1
+    return waiting[:count], waiting[count:]

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from casstore.store.codec import Dictionary
     from casstore.store.sealed import Stored
 
-
 T = TypeVar("T")
 
 

@@ -78,7 +78,7 @@ class Contact:
         first: It was not met before, so its marker is to be read.
         empty: It has no marker yet, so a push is to write one.
         packs: Its marker says that it may hold packs.
-        part_size: Bytes of the parts in which twice as much and more is uploaded; None where it never is.
+        part_size: See `Backend.part_size`.
     """
 
     remote: str

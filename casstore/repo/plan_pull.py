@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from casstore.catalog.index import PackInfo
 from casstore.catalog.inventory import Offered, Row, stored_of
 from casstore.digest import Digest
+from casstore.repo.large import count_fetches
 from casstore.repo.plan import Contact, Move, Plan, contact_requests, without_zeros
 from casstore.store.sealed import Stored
 
@@ -86,7 +87,8 @@ def plan_pull(
     needed |= {each.members[0].place.dictionary for each in ranges if each.members[0].place is not None}
     fetching = tuple(sorted((digest, size) for digest, size in missing.items() if digest in needed))
     requests = contact_requests(contact)
-    requests["GET"] += len(loose) + len(whole) + len(ranges) + len(fetching)
+    requests["GET"] += sum(count_fetches(known, contact.part_size) for known in loose)
+    requests["GET"] += len(whole) + len(ranges) + len(fetching)
     return PullPlan(
         "pull",
         contact.remote,

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from casstore.backends.multipart import count_parts
 from casstore.catalog.index import PackInfo
 from casstore.catalog.inventory import Lacking, Row
 from casstore.digest import Digest, Key
 from casstore.repo.plan import Contact, Move, Plan, contact_requests, without_zeros
+from casstore.repo.plan_merge import NO_MERGE, Merge, with_old
 from casstore.store.codec import SEAL_SIZE, Dictionary
 from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, PACKED_MAX
 
@@ -51,6 +53,7 @@ class PushPlan(Plan):
         publishes: Whether there is anything to tell the remote.
         lost: Claims that can never be pushed, since their object is nowhere.
         lost_kept: Objects put by hand that are no longer here.
+        merge: What is folded into the new segment and the last of the new packs.
     """
 
     packs: tuple[tuple[Row, ...], ...] = ()
@@ -62,6 +65,7 @@ class PushPlan(Plan):
     publishes: bool = False
     lost: tuple[Key, ...] = ()
     lost_kept: tuple[Digest, ...] = ()
+    merge: Merge = NO_MERGE
 
     @property
     def pack_count(self) -> int:
@@ -75,7 +79,11 @@ def small(rows: Iterable[Row]) -> list[Row]:
 
 
 def plan_push(
-    contact: Contact, lacking: Lacking, packing: Packing, absent: Collection[Digest] = ()
+    contact: Contact,
+    lacking: Lacking,
+    packing: Packing,
+    absent: Collection[Digest] = (),
+    merge: Merge = NO_MERGE,
 ) -> PushPlan:
     """Return what a push would do.
 
@@ -84,9 +92,10 @@ def plan_push(
         lacking: What it lacks, and where that is.
         packing: How small objects are packed.
         absent: Dictionaries of packs here that the remote lacks.
+        merge: What is folded.
     """
-    whole, rest = _whole(small(lacking.objects), lacking.packs)
-    packs = tuple(_grouped(rest))
+    whole, rest = _whole(small(lacking.objects), lacking.packs, merge.barred)
+    packs = with_old(tuple(_grouped(rest)), merge.members)
     loose = tuple(row for row in lacking.objects if row.size >= PACKED_MAX)
     dictionaries = _dictionaries(packing, whole, packs, absent)
     entries = lacking.claims - lacking.behind
@@ -98,25 +107,36 @@ def plan_push(
         moves,
         entries,
         {},
-        _bytes(moves, packing, dictionaries, whole, packs),
+        _bytes(moves, packing, dictionaries, whole, packs) + sum(row.stored for row in merge.members),
         lacking.behind + len(lacking.lost_kept),
         packs=packs,
         whole=whole,
         loose=loose,
-        sources=lacking.packs,
+        sources={**merge.sources, **lacking.packs},
         dictionaries=dictionaries,
         packing=packing,
         publishes=bool(entries or kept),
         lost=tuple(lacking.lost),
         lost_kept=tuple(lacking.lost_kept),
+        merge=merge,
     )
     return replace(plan, requests=push_requests(contact, plan))
 
 
-def _whole(sent: list[Row], packs: Mapping[int, PackInfo]) -> tuple[tuple[PackInfo, ...], list[Row]]:
+def last_pack(lacking: Lacking, barred: Collection[Digest]) -> tuple[Row, ...]:
+    """Return the objects of the last pack that a push makes, if it makes any; see `Merge.barred`."""
+    _, rest = _whole(small(lacking.objects), lacking.packs, barred)
+    packs = list(_grouped(rest))
+    return packs[-1] if packs else ()
+
+
+def _whole(
+    sent: list[Row], packs: Mapping[int, PackInfo], barred: Collection[Digest]
+) -> tuple[tuple[PackInfo, ...], list[Row]]:
     """Find the packs here all of whose objects are to be sent, and what is to be sent besides."""
     counts = Counter(row.pack for row in sent)
-    whole = [number for number, pack in packs.items() if counts[number] == pack.members]
+    complete = [number for number, pack in packs.items() if counts[number] == pack.members]
+    whole = [number for number in complete if packs[number].digest not in barred]
     rest = [row for row in sent if row.pack not in whole] if whole else sent
     return tuple(packs[number] for number in whole), rest
 
@@ -167,12 +187,11 @@ def push_requests(contact: Contact, plan: PushPlan) -> Mapping[str, int]:
     requests = contact_requests(contact)
     if plan.publishes:
         files = [row.stored for row in plan.loose] + [pack.stored for pack in plan.whole]
-        parts = [_parts(stored, contact.part_size) for stored in files]
+        parts = [count_parts(stored, contact.part_size) for stored in files]
+        large = sum(count > 1 for count in parts)
         marker = contact.empty or not contact.packs
+        requests["GET"] += len(plan.merge.fetched)
         requests["PUT"] = 1 + marker + len(plan.packs) + len(plan.dictionaries) + sum(parts)
-        requests["POST"] = sum(2 for count in parts if count > 1)  # one begins, one completes
+        requests["POST"] = 2 * large  # one begins, one completes
+        requests["LIST"] += large  # looks for one to go on with
     return without_zeros(requests)
-
-
-def _parts(stored: int, part_size: int | None) -> int:
-    return 1 if part_size is None or stored < 2 * part_size else -(-stored // part_size)

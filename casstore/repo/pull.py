@@ -18,6 +18,7 @@ from casstore.catalog.inventory import Offered, offered, settle, waiting_for
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
 from casstore.repo.plan_pull import PullPlan, Range, WholePack, plan_pull, ranges_of
+from casstore.repo.repack import tidy_packs
 from casstore.repo.run import Report, Run
 from casstore.repo.transfer import parallel
 from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, Pack, PackWriter, decode_member
@@ -75,6 +76,7 @@ def pull(
         _bring_all(repository, remote, plan, run)
         settle(repository.local.index, remote.tracking.id)
         remote.tracking.disbelieve(run.failed)
+        tidy_packs(repository.local)
     return run.report(plan)
 
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 from casstore.catalog.inventory import Row, lacking, stored_of
 from casstore.catalog.records import Kept, Record
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
+from casstore.repo.merge import distrust, fetched, planned_merge, publish
 from casstore.repo.packing import choose_dictionary, pack_objects, read_sample, sample
 from casstore.repo.plan import Failure
 from casstore.repo.plan_push import Packing, PushPlan, plan_push, small
-from casstore.repo.recover import add_segment, recovered
+from casstore.repo.recover import recovered
 from casstore.repo.run import Report, Run
 from casstore.repo.transfer import parallel
 from casstore.store.codec import SEAL_SIZE
@@ -31,15 +32,13 @@ if TYPE_CHECKING:
     from casstore.digest import Digest
     from casstore.events import OnEvent
     from casstore.repo.local import Local
+    from casstore.repo.plan_merge import Merge
     from casstore.repo.remote import Refreshed, Remote
     from casstore.repo.repository import Repository
     from casstore.store.codec import Dictionary
 
 _PACKS_AT_ONCE = 3
 """Packs in memory at once: each takes up to 25 MiB, and as much again while it is sent."""
-
-_LARGE_AT_ONCE = threading.BoundedSemaphore(3)
-"""Large objects uploaded at once: each may hold several parts in memory."""
 
 
 @dataclass(slots=True)
@@ -57,12 +56,14 @@ def push(repository: Repository, name: str | None, on_event: OnEvent, workers: i
     run = Run("push", remote, on_event, workers)
     local = repository.local
     with recovered(local) as claimed:
+        distrust(remote)
         refreshed = remote.refresh()
         plan = planned_push(local, remote, refreshed)
         remote.tracking.unpend(plan.lost, plan.lost_kept)
         if plan.publishes:
+            plan = fetched(local, remote, plan)
             _Upload(local, remote, plan, run).run()
-            run.entries = _publish(local, remote)
+            run.entries = _publish(local, remote, plan.merge)
         if not plan.left and not run.failed:  # else some of their records may stand in no segment
             claimed.discard()
     return run.report(plan)
@@ -71,11 +72,14 @@ def push(repository: Repository, name: str | None, on_event: OnEvent, workers: i
 def planned_push(local: Local, remote: Remote, refreshed: Refreshed) -> PushPlan:
     """Return what a push would do, now that the remote's manifest was read."""
     missing = lacking(local.index, remote.tracking.id)
-    packing = _packing(local, remote, small(missing.objects), missing.packs)
+    merge = planned_merge(local, remote, refreshed.listed, missing)
+    objects = [*merge.members, *small(missing.objects)]
+    packing = _packing(local, remote, objects, {**merge.sources, **missing.packs})
     used = {pack.dictionary for pack in missing.packs.values() if pack.dictionary is not None}
     there = remote.tracking.sides(used)
     absent = [digest for digest in used if not there[digest].stays]
-    return replace(plan_push(refreshed.contact, missing, packing, absent), failures=refreshed.failures)
+    plan = plan_push(refreshed.contact, missing, packing, absent, merge)
+    return replace(plan, failures=refreshed.failures)
 
 
 def _packing(local: Local, remote: Remote, objects: list[Row], packs: dict[int, PackInfo]) -> Packing:
@@ -114,6 +118,7 @@ class _Upload:
         self._plan = plan
         self._run = run
         self._packing = threading.BoundedSemaphore(_PACKS_AT_ONCE)
+        self._old = {row.digest for row in plan.merge.members}
         self._target = remote.prepare(packs=bool(plan.packs or plan.whole))
 
     def run(self) -> None:
@@ -141,7 +146,8 @@ class _Upload:
         for known in result.objects:
             self._run.advance(1, known.stored)
         for pack in result.packs:
-            self._run.advance(len(pack.contents.digests), pack.stored, packs=1)
+            new = sum(digest not in self._old for digest in pack.contents.digests)
+            self._run.advance(new, pack.stored, packs=1)
 
     def _send_dictionary(self, digest: Digest) -> None:
         local, packing = self._local, self._plan.packing
@@ -157,8 +163,12 @@ class _Upload:
     def _send_pack(self, members: tuple[Row, ...]) -> Sent:
         with self._packing:
             buffer = io.BytesIO()
-            objects = (stored_of(row, self._plan.sources) for row in members)
+            objects = [stored_of(row, self._plan.sources) for row in members]
             pack, failures = pack_objects(self._local, objects, buffer, self._plan.packing.dictionary)
+            while pack is not None and pack.digest in self._plan.merge.barred:
+                buffer = io.BytesIO()
+                objects.append(objects[0])  # any other name will do
+                pack, failures = pack_objects(self._local, objects, buffer, self._plan.packing.dictionary)
             if pack is None:
                 return Sent(failures=failures)
             self._target.backend.write(self._target.pack_name(pack.digest), buffer.getvalue())
@@ -188,9 +198,8 @@ class _Upload:
             return target.put(local.read(known), known.digest)
         path = local.path(local.objects.name(known.digest))
         try:
-            with _LARGE_AT_ONCE:
-                examine(path, known)
-                target.backend.upload(path, target.name(known.digest))
+            examine(path, known)
+            target.backend.upload(path, target.name(known.digest))
         except FileNotFoundError:
             local.doubt(known.digest)
             raise NotFoundError(f"object {known.digest} is gone from {local.root}") from None
@@ -208,7 +217,7 @@ def _do(job: tuple[object, object]) -> Sent:
     return sent
 
 
-def _publish(local: Local, remote: Remote) -> int:
+def _publish(local: Local, remote: Remote, merge: Merge) -> int:
     """Publish a segment of all that is pending and whose bytes are in the remote; return how many claims."""
     tracking = remote.tracking
     mark = tracking.choose()
@@ -219,8 +228,5 @@ def _publish(local: Local, remote: Remote) -> int:
     first = next(claims, None)
     if first is None and not records:
         return 0
-    segment = add_segment(local, itertools.chain([first] if first else [], claims, records))
-    remote.prepare()
-    remote.publish(segment)
-    tracking.pushed(segment, mark, told)
+    publish(local, remote, merge, itertools.chain([first] if first else [], claims, records), told, mark)
     return next(counter)

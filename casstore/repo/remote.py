@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from casstore.config import RemoteConfig
     from casstore.repo.local import Local
 
+_RELOOKS = 2
+"""How often the manifest is listed anew, where a segment in it was gone when it was asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
@@ -29,12 +32,14 @@ class Refreshed:
         entries: Entries that changed here.
         due: Entries known before whose objects are still to be brought.
         failures: Segments that were refused.
+        listed: The segments that it lists, the largest first.
     """
 
     contact: Contact
     entries: int
     due: int
     failures: tuple[Failure, ...]
+    listed: tuple[Listed, ...]
 
 
 class Remote:
@@ -89,26 +94,30 @@ class Remote:
     def refresh(self) -> Refreshed:
         """Take over what is new in the remote's manifest: one LIST, and one GET a new segment.
 
-        A segment that is gone when it is asked for was collected meanwhile: then it is listed once more.
+        A segment that is gone when it is asked for was collected meanwhile: then it is listed anew.
         """
         refreshed, gone = self._refresh()
-        if gone:
-            again, _ = self._refresh()
-            return replace(again, entries=refreshed.entries + again.entries, due=refreshed.due)
+        for _ in range(_RELOOKS):
+            if not gone:
+                break
+            again, gone = self._refresh()
+            refreshed = replace(again, entries=refreshed.entries + again.entries, due=refreshed.due)
         return refreshed
 
     def _refresh(self) -> tuple[Refreshed, bool]:
         known = self.tracking.segments()  # before the LIST: what is published meanwhile has not vanished
         listed = self._reader().listed()
+        lost = not listed and self._has_lost_marker()
         try:
-            if not listed and self._has_lost_marker():
-                raise Vanished
-            return self._take_over(known, listed)
+            return self._begin_anew(listed) if lost else self._take_over(known, listed)
         except Vanished:
-            # The remote was emptied or replaced: nothing believed of it holds.
-            self.tracking.reset()
-            self._marker = None
-            return self._take_over(set(), listed)
+            return self._begin_anew(listed)
+
+    def _begin_anew(self, listed: list[Listed]) -> tuple[Refreshed, bool]:
+        """Read a remote that was emptied or replaced: nothing believed of it holds."""
+        self.tracking.reset()
+        self._marker = None
+        return self._take_over(set(), listed)
 
     def _reader(self) -> ManifestReader:
         return ManifestReader(self._local, self.backend, self.tracking)
@@ -117,7 +126,7 @@ class Remote:
         contact = self._contact(len(listed))  # a store that must not be read is refused before it is
         due = self.tracking.due()
         taken = self._reader().take_over(known, listed)
-        return Refreshed(contact, taken.entries, due, taken.failures), taken.gone
+        return Refreshed(contact, taken.entries, due, taken.failures, tuple(listed)), taken.gone
 
     def publish(self, segment: Digest) -> None:
         """Upload a segment that stands in the local manifest."""

@@ -69,7 +69,7 @@ def repack(local: Local, on_event: OnEvent) -> RepackReport:
         _require_packs(local)
     try:
         dictionary = _dictionary(local, plan.objects)
-        for group in _groups(_in_order(local)):
+        for group in _groups(_in_order(local, dictionary)):
             rewrite(local, Change(group, dictionary), total)
             on_event(Advanced("repack", len(group), sum(known.stored for known in group)))
         for thinned in plan.thinned:
@@ -150,23 +150,29 @@ def _current_dictionary(local: Local) -> Dictionary | None:
         return None
 
 
-def _loose(local: Local) -> Iterator[Stored]:
+def _loose(local: Local, dictionary: Dictionary | None = None) -> Iterator[Stored]:
     """Yield what belongs into packs: small objects with a file of their own that are no dictionaries."""
-    dictionaries = dictionaries_needed(local.index, here=False)
+    dictionaries = _dictionaries(local, dictionary)
     return (known for known in loose_objects(local.index, PACKED_MAX) if known.digest not in dictionaries)
 
 
-def _in_order(local: Local) -> Iterator[Stored]:
+def _in_order(local: Local, dictionary: Dictionary | None = None) -> Iterator[Stored]:
     """Yield what belongs into packs in the order it was written; what no entry leads to comes last.
 
     What was packed meanwhile is passed over. Until it is, an object may be yielded repeatedly.
     """
-    dictionaries = dictionaries_needed(local.index, here=False)
+    dictionaries = _dictionaries(local, dictionary)
     for digest in written_order(local.index):
         known = local.index.known(digest)
         if known is not None and _belongs(known) and digest not in dictionaries:
             yield known
-    yield from _loose(local)
+    yield from _loose(local, dictionary)
+
+
+def _dictionaries(local: Local, new: Dictionary | None) -> set[Digest]:
+    """Return what stays out of packs, so that no pack is needed to read another."""
+    needed = dictionaries_needed(local.index, here=False)
+    return needed if new is None else needed | {new.digest}
 
 
 def _belongs(known: Stored) -> bool:

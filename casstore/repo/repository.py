@@ -21,11 +21,12 @@ from casstore.config import Config, store_path
 from casstore.errors import CasstoreError, NotFoundError
 from casstore.events import OnEvent, ignore
 from casstore.repo.content import Content
-from casstore.repo.local import Local, open_local
+from casstore.repo.local import GRACE, Local, open_local
 from casstore.store.marker import ensure_marker, read_marker
 
 if TYPE_CHECKING:
     from casstore.repo.evict import EvictReport
+    from casstore.repo.gc import GcReport
     from casstore.repo.plan import Plan
     from casstore.repo.plan_repack import RepackPlan
     from casstore.repo.rebuild import RebuildReport
@@ -163,6 +164,26 @@ class Repository(Content):
         from casstore.repo import sync
 
         return sync.pull(self, remote, on_event, workers, manifest_only=manifest_only)
+
+    def gc(
+        self,
+        remote: str | None = None,
+        *,
+        grace: int = GRACE,
+        dry_run: bool = False,
+        on_event: OnEvent = ignore,
+    ) -> GcReport:
+        """Delete from a remote what nobody needs any more, in two steps: doom it; later, delete it.
+
+        Args:
+            remote: Its name or URL; by default the configured one.
+            grace: Milliseconds for which something must have been doomed to be deleted.
+            dry_run: Whether to do nothing but tell.
+            on_event: Told of the progress.
+        """
+        from casstore.repo.gc import gc
+
+        return gc(self, remote, grace, on_event, dry_run=dry_run)
 
     # Care
 

@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from scripts._bench.fresh import fresh
@@ -19,14 +20,28 @@ from scripts._bench.results import Row, machine, table
 from scripts._bench.transfer import transfer
 
 
-def main() -> int:
-    """Measure, and print."""
+def main(arguments: Sequence[str]) -> int:
+    """Measure what the first argument names, or one machine where it names nothing; and print."""
+    match arguments:
+        case ["sync", *rest]:
+            from scripts._bench.sync import main as sync
+
+            return sync(rest)
+        case ["dictionaries", *rest]:
+            from scripts._bench.dictionaries import main as dictionaries
+
+            return dictionaries(rest)
+        case _:
+            return _local(arguments)
+
+
+def _local(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--quick", action="store_true", help="fewer entries and rounds: a look, no figures")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     entries, rounds, moved = (300, 2, 200) if options.quick else (2000, 7, 5000)
 
     where = machine()
@@ -69,4 +84,4 @@ def _caveat(quick: bool) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

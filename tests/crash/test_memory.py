@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Bucket
 from tests.crash.large_file import STATUS
+from tests.s3 import Server
 
 pytestmark = pytest.mark.skipif(not STATUS.exists(), reason="the system does not tell a program's peak")
 
@@ -17,11 +19,11 @@ ROOT = Path(__file__).parent.parent.parent
 MIB = 1024 * 1024
 
 
-def peak(folder: Path, size: int) -> int:
+def peak(folder: Path, size: int, *url: str, room: int = 2) -> int:
     """Let a process of its own take an object through store, remote, store and file; return its peak."""
-    if shutil.disk_usage(folder).free < 2 * size:
-        pytest.skip(f"there are not {2 * size} bytes free in {folder}")
-    command = [sys.executable, "-W", "error", "-m", "tests.crash.large_file", str(folder), str(size)]
+    if shutil.disk_usage(folder).free < room * size:
+        pytest.skip(f"there are not {room * size} bytes free in {folder}")
+    command = [sys.executable, "-W", "error", "-m", "tests.crash.large_file", str(folder), str(size), *url]
     outcome = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     shutil.rmtree(folder)
     assert outcome.returncode == 0, outcome.stderr
@@ -37,3 +39,18 @@ def test_a_file_larger_than_the_memory_it_may_take(tmp_path: Path) -> None:
 def test_a_file_of_10_gib(tmp_path: Path) -> None:
     """10 GiB go in and out, to a remote and back, in 200 MB."""
     assert peak(tmp_path, 10 * 1024 * MIB) < 200_000_000
+
+
+@pytest.mark.soak
+def test_a_file_of_2_gib_through_s3(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """2 GiB that do not compress go to a bucket in parts and come back in groups, in 300 MB."""
+    pytest.importorskip("tests.seaweed", reason="moto holds all of a bucket in memory")
+    bucket: Bucket = request.getfixturevalue("seaweed_bucket")
+    assert peak(tmp_path, 2048 * MIB, bucket.url, room=5) < 300_000_000
+
+
+def test_a_file_in_parts_through_s3(tmp_path: Path, bucket: Bucket, requests_log: Server) -> None:
+    """A file of several parts goes to a bucket and comes back, and is never held as a whole."""
+    assert peak(tmp_path, 160 * MIB, bucket.url, room=5) < 240_000_000
+    assert requests_log.verbs()["PUT"] == 1 + 11 + 1  # marker, parts, segment
+    assert requests_log.verbs()["GET"] == 2 + 1 + 10  # both markers, segment, groups

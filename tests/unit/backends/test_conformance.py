@@ -85,6 +85,18 @@ class TestS3(BackendSuite):
         backend.close()
 
 
+class TestSeaweed(BackendSuite):
+    """A bucket on a server that checks signatures and checksums, and does not serve one request at a time."""
+
+    @pytest.fixture
+    def backend(self, seaweed_bucket: Bucket) -> Iterator[Backend]:
+        """Return the backend under test."""
+        prefix = seaweed_bucket.url.rpartition("/")[2]
+        backend = S3Backend(seaweed_bucket.name, prefix)
+        yield backend
+        backend.close()
+
+
 class TestRetrying(BackendSuite):
     """The wrapper of every remote changes nothing."""
 

@@ -9,10 +9,13 @@ from sqlite3 import Connection
 import pytest
 
 from casstore.catalog import index as index_module
+from casstore.catalog.index import Candidate, PackInfo
+from casstore.catalog.packed import Share
 from casstore.digest import Digest, digest_of
 from casstore.errors import NotFoundError
 from casstore.events import Advanced, Event, Finished, Started
-from casstore.repo.plan import plan_evict
+from casstore.repo.plan_evict import plan_evict
+from casstore.repo.plan_push import TOC_ENTRY
 from casstore.repo.repository import Repository
 from tests.stores import answers, files, key, noise
 from tests.unit.repo.conftest import Open
@@ -35,8 +38,8 @@ def here(store: Repository) -> list[int]:
 
 
 def stored(store: Repository) -> int:
-    """Return the bytes of all object files."""
-    return sum(map(len, files(store.path, "objects").values()))
+    """Return the bytes of all files of objects and packs."""
+    return sum(map(len, (*files(store.path, "objects").values(), *files(store.path, "packs").values())))
 
 
 def test_nothing_goes_below_the_cap(opened: Open) -> None:
@@ -164,6 +167,7 @@ def test_puts_and_evictions_at_once(opened: Open) -> None:
     finally:
         done.set()
         evictor.join()
+        store.flush()  # it waits for an eviction that the last put began
     for number, digest in enumerate(digests):
         assert store.get(digest) == noise(SIZE, number * 3 % 30)
     assert None not in answers(store).values()
@@ -189,12 +193,170 @@ def test_object_put_again_during_its_removal_stays(opened: Open, monkeypatch: py
     assert other.get(digest) == b"content"
 
 
+# Packs
+
+
+def test_cap_counts_packs_as_they_are(opened: Open) -> None:
+    """What a pack takes counts whole, but for what was put by hand."""
+    store = opened(max_size=100_000)
+    put(store, *range(10))
+    store.repack()
+    assert store.local.index.evictable() == stored(store) == store.sizes().stored
+    store.put(noise(SIZE, 3))
+    (info,) = [info for info in store.objects() if info.kept]
+    assert store.local.index.evictable() == stored(store) - info.stored
+
+
+def test_evicting_from_a_pack_rescues_what_was_used_lately(opened: Open, folder_url: str) -> None:
+    """The pack goes, what was used longest ago with it, and the rest lies in a new one, as it was."""
+    store = opened(max_size=100_000)
+    put(store, *range(10))
+    store.put(noise(SIZE, 0))
+    store.repack()
+    (before,) = files(store.path, "packs")
+    store.push(folder_url)
+    rows = {info.digest: (info.used, info.kept) for info in store.objects()}
+    total = stored(store)
+    store._max_size = 6000
+    report = store.evict()
+    (after,) = files(store.path, "packs")
+    assert after != before
+    gone = 10 - len(here(store))
+    assert here(store) == [0, *range(1 + gone, 10)]
+    assert (report.objects, report.entries) == (gone, 0)
+    assert report.bytes == total - stored(store)
+    assert store.local.index.evictable() <= 6000
+    assert gone == 5
+    assert {info.digest: (info.used, info.kept) for info in store.objects()} == {
+        digest: row for digest, row in rows.items() if store.has(digest)
+    }
+    assert answers(store) == {key(number): noise(SIZE, number) for number in range(10)}
+    assert store.verify().failures == ()
+
+
+def test_evicting_from_packs_alone_ends_under_the_cap(opened: Open) -> None:
+    """Whatever the cap, a store of packs comes under it; in the end nothing is left, nor a dictionary."""
+    store = opened(max_size=10_000_000)
+    for number in range(1100):
+        store.put_entry(key(number), b"answer %d: " % number + noise(30, number).hex().encode())
+    store.repack()
+    assert store.local.index.current_dictionary() is not None
+    for take in (lambda total: total - 1, lambda total: total - 10_000, lambda _: 1):
+        cap = take(stored(store))
+        store._max_size = cap
+        report = store.evict()
+        assert stored(store) == store.local.index.evictable() <= cap
+        assert report.objects > 0
+        assert None not in answers(store).values()
+        store.local.index._uses.clear()
+        assert store.verify().failures == ()
+    assert files(store.path, "packs") == {}
+    assert stored(store) == 0
+
+
+def test_several_packs_leave_one(opened: Open) -> None:
+    """What stays of several packs comes together."""
+    store = opened(max_size=100_000)
+    for number in range(0, 16, 4):
+        put(store, *range(number, number + 4))
+        store.repack()
+        with store.local.index.writing() as connection:  # as if every other one was used long ago
+            for each in range(number, number + 4, 2):
+                digest = bytes.fromhex(digest_of(noise(SIZE, each)))
+                connection.execute("UPDATE objects SET used = 0 WHERE digest = ?", (digest,))
+    store._max_size = 10_000
+    store.evict()
+    assert here(store) == list(range(1, 16, 2))
+    assert len(files(store.path, "packs")) <= 2
+    assert store.verify().failures == ()
+
+
+def test_dead_bytes_go_first(opened: Open) -> None:
+    """A store that is above its cap for what was deleted from a pack loses nothing else."""
+    store = opened(max_size=100_000)
+    put(store, *range(10))
+    store.repack()
+    for number in range(6):
+        store.delete(digest_of(noise(SIZE, number)), force=True)
+    store._max_size = 6000
+    assert store.evict().objects == 0
+    assert here(store) == [6, 7, 8, 9]
+    assert store.local.index.evictable() == stored(store) <= 5400
+
+
+def test_dictionary_in_use_is_never_evicted(opened: Open) -> None:
+    """However long ago it was stored, what packs here need stays."""
+    store = opened(max_size=10_000_000)
+    for number in range(1100):
+        store.put_entry(key(number), b"answer %d: " % number + noise(30, number).hex().encode())
+    store.repack()
+    dictionary = store.local.index.current_dictionary()
+    assert dictionary is not None
+    with store.local.index.writing() as connection:
+        row = (bytes.fromhex(dictionary),)
+        connection.execute("UPDATE objects SET used = 0 WHERE digest = ?", row)
+    put(store, *range(2000, 2050))
+    store.local.index._uses.clear()
+    store._max_size = store.local.index.evictable() - 100
+    store.evict()
+    assert store.has(dictionary)
+    assert store.verify().failures == ()
+
+
+# The plan
+
+
 def test_plan_takes_no_more_than_it_needs() -> None:
     """The plan goes down the order, passes over what is spared, and stops when a tenth is free."""
     digests = [digest_of(bytes([number])) for number in range(5)]
-    order = [(digest, 100, number < 2) for number, digest in enumerate(digests)]
-    plan = plan_evict(order, 500, 350, {digests[1]})
+    order = [Candidate(digest, 100, number < 2) for number, digest in enumerate(digests)]
+    plan = plan_evict(order, {}, 500, 350, {digests[1]})
     assert plan.objects == (digests[0], digests[2])
-    assert (plan.stored, plan.lost) == (200, (digests[2],))
-    assert plan_evict(order, 500, 500, ()).objects == ()
-    assert plan_evict(order, 500, 1, digests).objects == ()
+    assert (plan.stored, plan.lost, plan.count) == (200, (digests[2],), 2)
+    assert plan_evict(order, {}, 500, 500, ()).is_empty
+    assert plan_evict(order, {}, 500, 1, digests).is_empty
+
+
+def share(number: int, *, members: int, living: int | None = None) -> Share:
+    """Return a pack of objects of 100 bytes, some of which are dead."""
+    living = members if living is None else living
+    pack = PackInfo(digest_of(b"pack %d" % number), members * (100 + TOC_ENTRY), members, None, here=True)
+    return Share(number, pack, living, living * 100)
+
+
+def in_pack(pack: int, *numbers: int) -> list[Candidate]:
+    """Return objects of 100 bytes that lie in a pack."""
+    return [Candidate(digest_of(b"%d" % number), 100, held=True, pack=pack) for number in numbers]
+
+
+def test_plan_leaves_a_pack_alone_until_half_of_it_goes() -> None:
+    """What is in a pack frees nothing before it is worth rewriting; then all that was to go by then goes."""
+    order = [*in_pack(1, 0, 1, 2), *in_pack(2, 10, 11), Candidate(digest_of(b"loose"), 100, held=True)]
+    order += [*in_pack(1, 3, 4), *in_pack(2, 12, 13)]
+    packs = {1: share(1, members=10), 2: share(2, members=10)}
+    plan = plan_evict(order, packs, 2900, 2500, ())
+    assert plan.objects == (digest_of(b"loose"),)
+    (thinning,) = plan.packs
+    assert thinning.pack == packs[1].pack.digest
+    assert thinning.dropped == tuple(digest_of(b"%d" % number) for number in range(5))
+    assert (plan.stored, plan.count) == (100 + 5 * (100 + TOC_ENTRY), 6)
+
+
+def test_plan_takes_what_is_dead_first() -> None:
+    """A pack of which half is dead is rewritten before anything that lives goes."""
+    packs = {1: share(1, members=10, living=4), 2: share(2, members=10, living=0)}
+    order = in_pack(1, 0, 1, 2, 3)
+    plan = plan_evict(order, packs, 2800, 2000, ())
+    assert {each.pack for each in plan.packs} == {packs[1].pack.digest, packs[2].pack.digest}
+    assert plan.count == 0
+    assert plan.stored == 16 * (100 + TOC_ENTRY)
+
+
+def test_plan_rewrites_any_pack_where_nothing_else_helps() -> None:
+    """Where too few may go, the packs that free most are rewritten, until it is enough."""
+    packs = {1: share(1, members=10), 2: share(2, members=10), 3: share(3, members=10)}
+    order = [*in_pack(1, 0), *in_pack(2, 10, 11, 12)]
+    plan = plan_evict(order, packs, 4200, 4100, ())
+    assert [each.pack for each in plan.packs] == [packs[2].pack.digest, packs[1].pack.digest]
+    assert plan.count == 4
+    assert plan_evict(in_pack(1, 0), packs, 4200, 4100, {digest_of(b"0")}).is_empty

@@ -1,0 +1,78 @@
+"""``casstore gc``.  Floor: cli."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import click
+
+from casstore.cli import output
+from casstore.cli.command import check_duration, command, json_option, remote_argument
+from casstore.cli.sync import note_failures
+from casstore.config import format_size, parse_duration, resolve_remote
+
+if TYPE_CHECKING:
+    from casstore.cli.app import Application
+    from casstore.repo.gc import GcReport
+
+
+@command(
+    "gc",
+    examples="""
+    casstore gc --dry-run       what would go
+    casstore gc                 once a day or week, on any one machine
+    casstore gc team --grace 7d
+    """,
+)
+@remote_argument
+@click.option(
+    "--grace",
+    metavar="TIME",
+    default="24h",
+    show_default=True,
+    callback=check_duration,
+    help="How long ago something must have been found to be garbage. Longer than the longest push: with 0s,"
+    " a push that is under way may lose what it relies on.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@json_option
+@click.pass_context
+def gc(
+    ctx: click.Context, app: Application, remote: str | None, grace: str, *, dry_run: bool, as_json: bool
+) -> None:
+    """Delete from a remote what nobody needs any more.
+
+    What pushes have merged, what was forgotten or replaced, and what interrupted pushes left. It is marked
+    first, and deleted by a later run, when it has been marked for long enough by the remote's clock and is
+    still not needed. REMOTE is a name (see casstore remote), a URL or a path; without it, CASSTORE_REMOTE,
+    else the default. Everyone may push and pull meanwhile.
+    """
+    with app.repository() as repo, output.progress() as on_event:
+        chosen = resolve_remote(repo.config, remote)
+        report = repo.gc(chosen.name, grace=parse_duration(grace), dry_run=dry_run, on_event=on_event)
+    if as_json:
+        told = {each.name: getattr(report, each.name) for each in fields(report)}
+        output.document(
+            told
+            | {"dry_run": dry_run, "requests": dict(report.requests)}
+            | {"failures": output.failure_fields(report.failures)}
+        )
+    else:
+        note_failures(report.failures)
+        _print(report, dry_run=dry_run)
+    ctx.exit(1 if report.failures or report.missing else 0)
+
+
+def _print(report: GcReport, *, dry_run: bool) -> None:
+    would = "would have " if dry_run else ""
+    output.line(f"{would}deleted {output.count(report.deleted, 'file')} ({format_size(report.bytes)})")
+    waiting = output.count(report.waiting, "file")
+    output.line(f"{would}marked {output.count(report.doomed, 'file')}; {waiting} marked before must wait")
+    if report.folded or report.repacked:
+        segments, packs = output.count(report.folded, "segment"), output.count(report.repacked, "pack")
+        output.line(f"{would}merged {segments} and {packs}")
+    output.line(f"{output.by_verb(report.requests)}, {report.seconds:.2f} s")
+    if report.missing:
+        missing = output.count(report.missing, "object")
+        output.note(f"{missing} needed and not in {report.remote}: push from a store that has them")

@@ -1,0 +1,327 @@
+"""Collection: deleting from a remote what nobody needs any more.  Floor: repo.
+
+The manifest is read into an index of its own, as a newcomer would, so that nothing that this store merely
+believes, or has not pushed, decides over what others have. What a push could not fold is folded, what is
+garbage is doomed, and one segment tells of both. Then the manifest is looked at again, and what was doomed
+for longer than the grace and is still not needed is deleted: segments first, then packs, then objects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
+
+from casstore.catalog.census import Census, Use, census, needed_of
+from casstore.catalog.folding import Union, coverage
+from casstore.catalog.index import Index, now
+from casstore.catalog.records import OBJECT, PACK, SEGMENT, Doomed, Location
+from casstore.catalog.segment import check_segment
+from casstore.catalog.tracking import Tracking
+from casstore.digest import Digest
+from casstore.errors import BackendError, CasstoreError, FormatError
+from casstore.events import Advanced, Finished, Started
+from casstore.repo.local import GRACE, UNFINISHED_AGE
+from casstore.repo.manifest import Listed, ManifestReader, Vanished
+from casstore.repo.merge import NO_MARK, Folding, distrust, publish_folding, read_union
+from casstore.repo.moving import Mover
+from casstore.repo.plan import Failure
+from casstore.repo.plan_gc import DataFile, Garbage, GcPlan, Holdings, SegmentFile, plan_gc
+from casstore.repo.transfer import parallel
+from casstore.store.layout import OBJECTS, PACKS, digest_in, segment_name
+from casstore.store.pack import Pack
+
+if TYPE_CHECKING:
+    from casstore.backends.base import Info
+    from casstore.events import OnEvent
+    from casstore.repo.local import Local
+    from casstore.repo.remote import Remote
+    from casstore.repo.repository import Repository
+
+_FOLDER = "gc-"
+"""How the names of a collection's folders begin, in the spool."""
+
+
+@dataclass(frozen=True, slots=True)
+class GcReport:
+    """What a collection did, or would do.
+
+    Attributes:
+        remote: The remote's name.
+        doomed: Files that were doomed: a later collection deletes them.
+        folded: Segments that were folded into one.
+        repacked: Packs whose objects were put into others.
+        deleted: Files that were deleted.
+        bytes: Bytes of these.
+        waiting: Files that are doomed and not deleted yet.
+        missing: Objects that are needed, and that the remote does not hold.
+        requests: Requests sent, by verb.
+        seconds: Wall time.
+        failures: What could not be read. While a segment cannot be, nothing is doomed and nothing deleted.
+    """
+
+    remote: str
+    doomed: int = 0
+    folded: int = 0
+    repacked: int = 0
+    deleted: int = 0
+    bytes: int = 0
+    waiting: int = 0
+    missing: int = 0
+    requests: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    failures: tuple[Failure, ...] = ()
+
+
+def gc(
+    repository: Repository, name: str | None, grace: int, on_event: OnEvent, *, dry_run: bool = False
+) -> GcReport:
+    """Collect garbage in a remote.
+
+    Args:
+        repository: The local store.
+        name: The remote.
+        grace: Milliseconds for which something must have been doomed to be deleted.
+        on_event: Told of the progress.
+        dry_run: Whether to do nothing but tell.
+    """
+    remote, local = repository.remote(name), repository.local
+    begun, before = time.monotonic(), remote.backend.requests()
+    with _workplace(local) as folder:
+        report = _Collector(local, remote, grace, folder, on_event).run(dry_run=dry_run)
+    after = remote.backend.requests()
+    sent = {verb: count - before.get(verb, 0) for verb, count in after.items() if count > before.get(verb, 0)}
+    return replace(report, requests=sent, seconds=time.monotonic() - begun)
+
+
+class _Collector:
+    """Collects garbage in one remote.
+
+    Args:
+        local: The local store.
+        remote: The remote.
+        grace: See `gc`.
+        folder: A folder for unfinished files.
+        on_event: Told of the progress.
+    """
+
+    def __init__(self, local: Local, remote: Remote, grace: int, folder: Path, on_event: OnEvent) -> None:
+        self._local = local
+        self._remote = remote
+        self._grace = grace
+        self._folder = folder
+        self._on_event = on_event
+        self._index = Index(folder / "index.sqlite", create=True)
+        self._tracking = Tracking(self._index, remote.backend.url)
+        self._reader = ManifestReader(local, remote.backend, self._tracking)
+
+    def run(self, *, dry_run: bool) -> GcReport:
+        """Do everything, or tell what would be done."""
+        try:
+            distrust(self._remote)
+            refreshed = self._remote.refresh()
+            report = GcReport(self._remote.name, failures=refreshed.failures)
+            if refreshed.failures or refreshed.contact.empty:
+                return report
+            replaced = self._remote.tracking.replaced()
+            live = [each for each in refreshed.listed if each.digest not in replaced]
+            taken = self._reader.take_over(set(), live)
+            if taken.failures:
+                return replace(report, failures=taken.failures)
+            seen = self._look(refreshed.listed)
+            plan = plan_gc(seen.holdings, self._remote.backend.now(), self._grace)
+            report = replace(_planned(report, plan), missing=seen.missing)
+            return report if dry_run else self._collect(report, seen, plan)
+        finally:
+            self._index.close()
+
+    def _collect(self, report: GcReport, seen: _Seen, plan: GcPlan) -> GcReport:
+        self._remote.tracking.disbelieve(seen.absent)  # whoever has them sends them again
+        failures = self._publish(seen, plan)
+        deleted: tuple[Garbage, ...] = ()
+        if plan.deleted or any(digest in seen.holdings.doomed for digest in plan.packs):
+            deleted = self._deletable()
+            self._delete(deleted)
+        stored = sum(each.stored for each in deleted)
+        waiting = plan.waiting + len(plan.deleted) - len(deleted)
+        return replace(
+            report, deleted=len(deleted), bytes=stored, waiting=max(0, waiting), failures=tuple(failures)
+        )
+
+    def _look(self, listed: Iterable[Listed]) -> _Seen:
+        """Return what the remote holds, now that its manifest was read: what is named was there before."""
+        tracking = self._tracking
+        found = census(self._index, tracking.id)
+        packs = dict(_ours(self._remote, PACKS))
+        objects = dict(_ours(self._remote, OBJECTS))
+        replaced = tracking.replaced()
+        files = [
+            DataFile(PACK, digest, info.size, info.modified, use.needed, use.members)
+            for digest, info in packs.items()
+            for use in [found.packs.get(digest, _UNUSED)]
+        ]
+        files += [
+            DataFile(OBJECT, digest, info.size, info.modified, int(found.loose.get(digest, False)))
+            for digest, info in objects.items()
+        ]
+        own = {
+            record.digest if isinstance(record, Pack) else record.known.digest
+            for record in self._remote.tracking.untold()
+            if isinstance(record, Pack | Location)
+        }
+        holdings = Holdings(
+            [SegmentFile(each.digest, each.stored, each.digest in replaced) for each in listed],
+            files,
+            {record.digest: record.after for record in tracking.doomed()},
+            own,
+        )
+        lost = [digest for digest, use in found.packs.items() if use.needed and digest not in packs]
+        lost_objects = [digest for digest, needed in found.loose.items() if needed and digest not in objects]
+        absent = [known.digest for known in needed_of(self._index, tracking.id, lost)] + lost_objects
+        return _Seen(holdings, found, absent)
+
+    def _publish(self, seen: _Seen, plan: GcPlan) -> list[Failure]:
+        """Move what is to move, and publish what is garbage now; return what could not be moved."""
+        mover = Mover(self._local, self._remote, self._folder / "aside", seen.holdings.doomed)
+        members = needed_of(self._index, self._tracking.id, plan.packs)
+        self._on_event(Started("gc", len(members), sum(known.stored for known in members)))
+        for pack in mover.move(members):
+            self._on_event(Advanced("gc", len(pack.contents.digests), pack.stored))
+        stuck = {known.place.pack for known in members if known.place and known.digest not in mover.moved}
+        at = self._remote.backend.now()
+        union = self._folded(plan.segments)
+        barred = stuck if union is not None else stuck.union(plan.segments)
+        doomed = tuple(
+            Doomed(each.what, each.digest, at + GRACE) for each in plan.doomed if each.digest not in barred
+        )
+        told = self._remote.tracking.untold()
+        if doomed or told:
+            folding = Folding(
+                plan.segments if union is not None else (),
+                union or Union(),
+                self._dropped(seen, union or Union(), doomed),
+                doomed,
+                frozenset(each.digest for each in seen.holdings.segments),
+                at,
+            )
+            publish_folding(self._local, self._remote, folding, told, told, NO_MARK)
+        self._on_event(Finished("gc"))
+        return mover.failures
+
+    def _folded(self, segments: Iterable[Digest]) -> Union | None:
+        """Read segments to be folded, which are fetched where they are not here whole."""
+        for segment in segments:
+            name = segment_name(segment)
+            if not self._local.path(name).exists():
+                with self._local.objects.spooled() as path:
+                    self._remote.backend.download(name, path)
+                    check_segment(path, segment)
+                    self._local.backend.upload(path, name, consume=True)
+        return read_union(self._local, segments)
+
+    def _dropped(self, seen: _Seen, union: Union, doomed: Iterable[Doomed]) -> frozenset[Digest]:
+        """Return the packs and objects that need not be told of: all is elsewhere, or they are gone."""
+        known = {record.digest for record in doomed} | seen.holdings.doomed.keys()
+        candidates = [pack for digest, pack in union.packs.items() if digest in known]
+        covered = coverage(self._local.index, self._remote.tracking.id, candidates)
+        there = {each.digest for each in seen.holdings.files}
+        gone = {digest for digest in union.packs if digest not in there and not seen.census.uses(digest)}
+        gone |= {digest for digest in union.locations if digest not in there and digest in known}
+        return covered | gone
+
+    def _deletable(self) -> tuple[Garbage, ...]:
+        """Look again, and return what may be deleted: what nobody needed before, and nobody needs since."""
+        known = self._tracking.segments()
+        listed = self._reader.listed()
+        try:
+            taken = self._reader.take_over(known, listed)
+        except Vanished:
+            raise BackendError(
+                f"{self._remote.backend.url} changed while it was looked at: collect again", transient=True
+            ) from None
+        if taken.failures:
+            return ()
+        seen = self._look(listed)
+        return plan_gc(seen.holdings, self._remote.backend.now(), self._grace).deleted
+
+    def _delete(self, garbage: Sequence[Garbage]) -> None:
+        """Delete names before data, so that whoever reads on meets nothing that is named and gone."""
+        self._on_event(Started("gc", len(garbage), sum(each.stored for each in garbage)))
+        for what in (SEGMENT, PACK, OBJECT):
+            for each, result in parallel(self._delete_one, [one for one in garbage if one.what == what]):
+                if isinstance(result, CasstoreError):
+                    raise result
+                self._on_event(Advanced("gc", 1, each.stored))
+        self._on_event(Finished("gc"))
+
+    def _delete_one(self, garbage: Garbage) -> None:
+        objects = self._remote.objects()
+        names = {SEGMENT: segment_name, PACK: objects.pack_name, OBJECT: objects.name}
+        self._remote.backend.delete(names[garbage.what](garbage.digest))
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was seen in a remote.
+
+    Attributes:
+        holdings: What a collection is planned from.
+        census: The use of packs and objects.
+        absent: Objects that are needed and whose file is gone.
+    """
+
+    holdings: Holdings
+    census: Census
+    absent: Sequence[Digest]
+
+    @property
+    def missing(self) -> int:
+        """How many objects are needed and not there."""
+        return len(self.absent) + self.census.nowhere
+
+
+_UNUSED = Use()
+
+
+def _planned(report: GcReport, plan: GcPlan) -> GcReport:
+    return replace(
+        report,
+        doomed=len(plan.doomed),
+        folded=len(plan.segments),
+        repacked=len(plan.packs),
+        deleted=len(plan.deleted),
+        bytes=sum(each.stored for each in plan.deleted),
+        waiting=plan.waiting,
+    )
+
+
+def _ours(remote: Remote, folder: str) -> Iterator[tuple[Digest, Info]]:
+    """Yield the packs or objects that a remote lists; what some tool left there is passed over."""
+    store = remote.objects()
+    name_of = store.pack_name if folder == PACKS else store.name
+    for info in remote.backend.list(folder):
+        with contextlib.suppress(FormatError):
+            digest = digest_in(info.name)
+            if info.name == name_of(digest):
+                yield digest, info
+
+
+@contextmanager
+def _workplace(local: Local) -> Iterator[Path]:
+    """Yield a folder that is removed afterwards, as are those that processes left which were killed."""
+    long_ago = now() - UNFINISHED_AGE
+    for path in local.spool.glob(f"{_FOLDER}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime_ns // 1_000_000 < long_ago:
+                shutil.rmtree(path, ignore_errors=True)
+    folder = Path(mkdtemp(prefix=_FOLDER, dir=local.spool))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
