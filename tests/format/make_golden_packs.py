@@ -1,8 +1,8 @@
 """Makes the golden store with packs: ``python -m tests.format.make_golden_packs FOLDER``.
 
-The store under ``golden-packs/`` was made once and stays as it is, as the one that `make_golden` tells of. It is
-what several pushes, a merge and the first step of a collection leave in a remote: a dictionary, packs with and
-without it, large objects, a merged segment, one that it replaces and that is doomed, and one beside it.
+The store under ``golden-packs/`` was made once and stays as it is, as the one that `make_golden` tells of. It
+is what several pushes, a merge and the first step of a collection leave in a remote: a dictionary, packs with
+and without it, large objects, a merged segment, one that it replaces and that is doomed, and one beside it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def answer(number: int) -> bytes:
     """Return one of many answers that have much in common."""
     return (
         b'{"choices":[{"finish_reason":"stop","index":0,"message":{"content":"The number %d, whose square is'
-        b' %d, is no prime number but once in a while.","role":"assistant"}}],"model":"m-1","usage":{"input":%d}}'
-        % (number, number * number, number % 90 + 10)
+        b' %d, is no prime number but once in a while.","role":"assistant"}}],'
+        b'"model":"m-1","usage":{"input":%d}}' % (number, number * number, number % 90 + 10)
     )
 
 
@@ -56,6 +56,9 @@ ANSWERS: dict[Key, bytes] = {**FIRST, **SECOND, **THIRD}
 """What a reader of the whole store finds."""
 
 FORGOTTEN = key("forgotten")
+EARLIER = {key("refreshed"): answer(5000), FORGOTTEN: answer(5000)}
+"""What was true before the merged segment, to who cannot read that one."""
+
 DOOMED_AFTER = FIRST_MOMENT + 86_400_000
 
 
