@@ -243,5 +243,5 @@ def write_folded(local: Local, remote: Remote, folding: Folding, fresh: Iterable
         name = segment_name(known.digest)
         remote.prepare(packs=True)
         remote.backend.upload(path, name)
-        local.backend.upload(path, name, consume=True)
+        local.take_in(path, name)
     return known.digest
