@@ -181,9 +181,7 @@ class Team(RuleBasedStateMachine):
 
 def _held(store: Repository, digest: Digest) -> bool:
     """Return whether an eviction may take an object: a remote is believed to hold it for good."""
-    return any(
-        remote.tracking.sides([digest])[digest].stays for remote in store._remotes.values()
-    )
+    return any(remote.tracking.sides([digest])[digest].stays for remote in store._remotes.values())
 
 
 def test_nothing_that_was_pushed_is_lost() -> None:

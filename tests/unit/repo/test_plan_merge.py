@@ -83,7 +83,12 @@ def test_smaller_and_smaller_pushes_are_folded_too() -> None:
 def test_small_packs_are_folded_the_smallest_first_while_there_is_room() -> None:
     """What does not fit into one pack with what is new stays where it is."""
     half = PACK_FRAMES // 2
-    packs = [candidate(1, 1, half - 1), candidate(2, 1, half - 2), candidate(3, 1, 1000), candidate(4, 1, half)]
+    packs = [
+        candidate(1, 1, half - 1),
+        candidate(2, 1, half - 2),
+        candidate(3, 1, 1000),
+        candidate(4, 1, half),
+    ]
     chosen, fetched = fold_packs(packs, [row(1)])
     assert ([each.digest for each in chosen], fetched) == ([name(3), name(2)], [])
 
