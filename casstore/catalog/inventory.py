@@ -84,41 +84,37 @@ class Offered:
     packs: dict[int, PackInfo]
 
 
-_ASKED = """
-CREATE TEMP TABLE IF NOT EXISTS moving(position INTEGER PRIMARY KEY, digest BLOB UNIQUE)
+_DEEPEST = """
+SELECT coalesce(max(length(e.refs)), 0) / 32 FROM {0} w CROSS JOIN entries e ON e.key = w.id
+WHERE w.remote = ?1 AND w.kind = 0
 """
 
-# Refs stand one behind another, 32 bytes each; most entries have none or one.
-_REFS = """
-WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE (n + 1) * 32 < (
-    SELECT coalesce(max(length(e.refs)), 0) FROM {0} w JOIN entries e ON e.key = w.id
-    WHERE w.remote = ?1 AND w.kind = 0))
+# The objects that a remote's pending or wanted rows lead to. Refs stand one behind another, 32 bytes each; most
+# entries have none or one. Objects put by hand come last.
+_MOVING = """
+WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < {deepest}),
+moving(digest, created, id, n) AS (
+    SELECT e.object, {sign} e.created, w.id, -1 FROM {table} w CROSS JOIN entries e ON e.key = w.id
+    WHERE w.remote = ?1 AND w.kind = 0 AND e.object IS NOT NULL
+    {refs} UNION ALL SELECT id, 9e18, id, -1 FROM {table} WHERE remote = ?1 AND kind = 1)
 """
 
-_ASK_ENTRIES = (
-    _REFS
-    + """INSERT OR IGNORE INTO moving(digest)
-SELECT CASE WHEN n IS NULL THEN e.object ELSE substr(e.refs, 32 * n + 1, 32) END
-FROM {0} w JOIN entries e ON e.key = w.id
-JOIN (SELECT NULL AS n UNION ALL SELECT n FROM number) s ON s.n IS NULL OR length(e.refs) > 32 * s.n
-WHERE w.remote = ?1 AND w.kind = 0 AND e.object IS NOT NULL ORDER BY e.created {1}, w.id, n
+_MOVING_REFS = """
+    UNION ALL SELECT substr(e.refs, 32 * n + 1, 32), {sign} e.created, w.id, n
+    FROM {table} w CROSS JOIN entries e ON e.key = w.id JOIN number ON length(e.refs) > 32 * n
+    WHERE w.remote = ?1 AND w.kind = 0 AND e.object IS NOT NULL
 """
-)
-
-_ASK_KEPT = (
-    "INSERT OR IGNORE INTO moving(digest) SELECT id FROM {0} WHERE remote = ?1 AND kind = 1 ORDER BY id"
-)
 
 _TO_SEND = f"""
 SELECT lower(hex(o.digest)), o.size, o.stored, o.pack, o.offset, o.frames
 FROM moving m CROSS JOIN objects o ON o.digest = m.digest WHERE NOT {STAYS.format("m.digest")}
-ORDER BY m.position
+ORDER BY m.created, m.id, m.n
 """
 
 _TO_FETCH = """
 SELECT lower(hex(h.object)), h.size, h.stored, h.pack, h.offset, h.frames
 FROM moving m CROSS JOIN remote_objects h ON h.remote = ?1 AND h.object = m.digest
-WHERE NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = m.digest) ORDER BY m.position
+WHERE NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = m.digest) ORDER BY m.created, m.id, m.n
 """
 
 _BEHIND = f"""
@@ -141,23 +137,22 @@ _COUNT = (
 _LACKS = """(NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = {0})
     AND EXISTS (SELECT 1 FROM remote_objects h WHERE h.remote = ?1 AND h.object = {0}))"""
 
-_SETTLE = (
-    _REFS.format("wanted")
-    + f"""DELETE FROM wanted WHERE remote = ?1 AND kind = 0 AND NOT EXISTS (
+_NUMBER = "WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < {deepest})"
+
+_SETTLE = f"""{_NUMBER}
+DELETE FROM wanted WHERE remote = ?1 AND kind = 0 AND NOT EXISTS (
     SELECT 1 FROM entries e WHERE e.key = wanted.id AND e.object IS NOT NULL AND ({_LACKS.format("e.object")}
         OR length(e.refs) > 0 AND EXISTS (SELECT 1 FROM number
             WHERE length(e.refs) > 32 * n AND {_LACKS.format("substr(e.refs, 32 * n + 1, 32)")})))
-""",
-    f"DELETE FROM wanted WHERE remote = ?1 AND kind = 1 AND NOT {_LACKS.format('wanted.id')}",
-)
-
-_WAITING = (
-    _REFS.format("wanted")
-    + """SELECT count(*) FROM wanted w JOIN entries e ON e.key = w.id WHERE w.remote = ?1 AND w.kind = 0
-    AND (e.object IN (SELECT digest FROM moving) OR EXISTS (SELECT 1 FROM number
-        WHERE length(e.refs) > 32 * n AND substr(e.refs, 32 * n + 1, 32) IN (SELECT digest FROM moving)))
 """
-)
+
+_SETTLE_KEPT = f"DELETE FROM wanted WHERE remote = ?1 AND kind = 1 AND NOT {_LACKS.format('wanted.id')}"
+
+_WAITING = f"""{_NUMBER}
+SELECT count(*) FROM wanted w JOIN entries e ON e.key = w.id WHERE w.remote = ?1 AND w.kind = 0
+    AND (e.object IN (SELECT digest FROM over) OR EXISTS (SELECT 1 FROM number
+        WHERE length(e.refs) > 32 * n AND substr(e.refs, 32 * n + 1, 32) IN (SELECT digest FROM over)))
+"""
 
 
 def lacking(index: Index, remote: int) -> Lacking:
@@ -166,8 +161,7 @@ def lacking(index: Index, remote: int) -> Lacking:
         (claims, kept) = connection.execute(_COUNT.format("pending"), (remote,)).fetchone()
         if not claims and not kept:
             return Lacking(0, 0, [], 0, [], [], {})
-        _ask(connection, remote, "pending", "ASC")
-        objects = list(map(Row._make, connection.execute(_TO_SEND, (remote,))))
+        objects = _rows(connection, remote, _moving(connection, remote, "pending", "") + _TO_SEND)
         behind = connection.execute(_BEHIND, (remote,)).fetchall()
         lost_kept = [Digest(digest) for (digest,) in connection.execute(_LOST_KEPT, (remote,))]
         packs = packs_of(connection, objects)
@@ -180,36 +174,47 @@ def offered(index: Index, remote: int) -> Offered:
     with index.staging() as connection:
         if not any(connection.execute(_COUNT.format("wanted"), (remote,)).fetchone()):
             return Offered([], {})
-        _ask(connection, remote, "wanted", "DESC")
-        objects = list(map(Row._make, connection.execute(_TO_FETCH, (remote,))))
+        objects = _rows(connection, remote, _moving(connection, remote, "wanted", "-") + _TO_FETCH)
         return Offered(objects, packs_of(connection, objects))
 
 
 def waiting_for(index: Index, remote: int, objects: Iterable[Digest]) -> int:
     """Return how many entries that a pull should bring lead to any of `objects`."""
     with index.staging() as connection:
-        _begin(connection)
+        connection.execute("CREATE TEMP TABLE IF NOT EXISTS over(digest BLOB PRIMARY KEY) WITHOUT ROWID")
+        connection.execute("DELETE FROM over")
         rows = ((bytes.fromhex(digest),) for digest in objects)
-        connection.executemany("INSERT OR IGNORE INTO moving(digest) VALUES (?)", rows)
-        return int(connection.execute(_WAITING, (remote,)).fetchone()[0])
+        connection.executemany("INSERT OR IGNORE INTO over VALUES (?)", rows)
+        waiting = _WAITING.format(deepest=_deepest(connection, remote, "wanted"))
+        return int(connection.execute(waiting, (remote,)).fetchone()[0])
 
 
 def settle(index: Index, remote: int) -> None:
     """Want no longer what is here, and what a remote turned out not to have; the rest stays wanted."""
     with index.writing() as connection:
-        for statement in _SETTLE:
-            connection.execute(statement, (remote,))
+        deepest = _deepest(connection, remote, "wanted")
+        connection.execute(_SETTLE.format(deepest=deepest), (remote,))
+        connection.execute(_SETTLE_KEPT, (remote,))
 
 
-def _begin(connection: sqlite3.Connection) -> None:
-    connection.execute(_ASKED)
-    connection.execute("DELETE FROM moving")
+def _deepest(connection: sqlite3.Connection, remote: int, table: str) -> int:
+    """Return the most refs that an entry has of those pending or wanted."""
+    return int(connection.execute(_DEEPEST.format(table), (remote,)).fetchone()[0])
 
 
-def _ask(connection: sqlite3.Connection, remote: int, table: str, order: str) -> None:
-    _begin(connection)
-    connection.execute(_ASK_ENTRIES.format(table, order), (remote,))
-    connection.execute(_ASK_KEPT.format(table), (remote,))
+def _moving(connection: sqlite3.Connection, remote: int, table: str, sign: str) -> str:
+    deepest = _deepest(connection, remote, table)
+    refs = _MOVING_REFS.format(table=table, sign=sign) if deepest else ""
+    return _MOVING.format(table=table, sign=sign, deepest=deepest, refs=refs)
+
+
+def _rows(connection: sqlite3.Connection, remote: int, query: str) -> list[Row]:
+    """Return the objects that a query finds, each where it is found first."""
+    found: dict[str, Row] = {}
+    for row in connection.execute(query, (remote,)):
+        if row[0] not in found:
+            found[row[0]] = Row(*row)
+    return list(found.values())
 
 
 def packs_of(connection: sqlite3.Connection, objects: Iterable[Row]) -> dict[int, PackInfo]:

@@ -89,8 +89,8 @@ class Learner:
         elif isinstance(record, Kept):
             self._kept.append(record.object)
         elif isinstance(record, Doomed):
-            row = (self._remote, bytes.fromhex(record.digest), record.what, record.after)
-            self._connection.execute(statements.DOOM, row)
+            doom = (self._remote, bytes.fromhex(record.digest), record.what, record.after)
+            self._connection.execute(statements.DOOM, doom)
         elif isinstance(record, Replaces):
             replaced = (self._remote, bytes.fromhex(record.segment))
             for table in ("replaced", "remote_segments"):

@@ -219,8 +219,8 @@ def _decode_entry(fields: dict[str, Any]) -> Entry:
     return Entry(
         parse_key(fields["key"]),
         parse_digest(fields["object"]),
-        _integer(fields["generation"]),
-        _integer(fields["created"]),
+        integer(fields["generation"]),
+        integer(fields["created"]),
         labels,
         tuple(parse_digest(ref) for ref in refs),
     )
@@ -236,7 +236,7 @@ def _encode_tombstone(record: Tombstone) -> dict[str, Any]:
 
 
 def _decode_tombstone(fields: dict[str, Any]) -> Tombstone:
-    return Tombstone(parse_key(fields["key"]), _integer(fields["generation"]), _integer(fields["created"]))
+    return Tombstone(parse_key(fields["key"]), integer(fields["generation"]), integer(fields["created"]))
 
 
 def _encode_location(record: Location) -> dict[str, Any]:
@@ -258,15 +258,15 @@ def _decode_location(fields: dict[str, Any]) -> Location:
     frames = fields.get("frames")
     known = Stored(
         parse_digest(fields["object"]),
-        _integer(fields["size"]),
-        _integer(fields["stored"]),
+        integer(fields["size"]),
+        integer(fields["stored"]),
         None if frames is None else _decode_frames(frames),
     )
     return Location(known, kept=fields.get("kept") is True)
 
 
 def _decode_frames(fields: dict[str, Any]) -> Frames:
-    stored = tuple(_integer(length) for length in fields["stored"])
+    stored = tuple(integer(length) for length in fields["stored"])
     digests = tuple(parse_digest(digest) for digest in fields["digests"])
     if len(stored) != len(digests):
         raise FormatError("a location lists more frames than digests, or fewer")
@@ -278,7 +278,7 @@ def _encode_pack(record: Pack) -> dict[str, Any]:
 
 
 def _decode_pack(fields: dict[str, Any]) -> Pack:
-    pack = Pack(parse_digest(fields[PACK]), _integer(fields["stored"]), parse_contents(fields))
+    pack = Pack(parse_digest(fields[PACK]), integer(fields["stored"]), parse_contents(fields))
     if not sum(pack.contents.lengths) < pack.stored <= PACK_MAX:
         raise FormatError("a pack's objects do not fit into its length")
     return pack
@@ -299,7 +299,7 @@ def _encode_doomed(record: Doomed) -> dict[str, Any]:
 def _decode_doomed(fields: dict[str, Any]) -> Doomed:
     if fields["what"] not in _KINDS_DOOMED:
         raise FormatError("a doomed record dooms neither a pack, a segment nor an object")
-    return Doomed(fields["what"], parse_digest(fields["digest"]), _integer(fields["after"]))
+    return Doomed(fields["what"], parse_digest(fields["digest"]), integer(fields["after"]))
 
 
 def _encode_replaces(record: Replaces) -> dict[str, Any]:
@@ -310,7 +310,12 @@ def _decode_replaces(fields: dict[str, Any]) -> Replaces:
     return Replaces(parse_digest(fields["segment"]))
 
 
-def _integer(value: object) -> int:
+def integer(value: object) -> int:
+    """Return a number from a record.
+
+    Raises:
+        FormatError: It is none, or none that every JSON reader keeps exact.
+    """
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= INT_MAX:
         return value
     raise FormatError(f"not a number from 0 to 2^53 - 1: {str(value)[:40]!r}")

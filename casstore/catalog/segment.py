@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from casstore.catalog.batch import Batch, decode_batch
-from casstore.catalog.records import Record, Replaces, decode_record, encode_record
+from casstore.catalog.records import Record, Replaces, decode_record, encode_record, integer
 from casstore.digest import Digest, parse_digest
 from casstore.errors import FormatError, IntegrityError
 from casstore.store.codec import SEAL_SIZE, Codec, decompress, read_frames
@@ -169,7 +169,7 @@ def read_head(beginning: bytes) -> Head | None:
     records = [decode_record(line) for line in lines[1:] if line]
     replaces = tuple(record.segment for record in records if isinstance(record, Replaces))
     try:
-        digest, size, stored = parse_digest(fresh["digest"]), int(fresh["size"]), int(fresh["stored"])
+        digest, size, stored = parse_digest(fresh["digest"]), integer(fresh["size"]), integer(fresh["stored"])
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"a segment has a malformed header: {error}") from error
     return Head(replaces, digest, size, len(frame), stored)
@@ -198,9 +198,10 @@ def _read_lines(path: Path, digest: Digest) -> Iterator[list[bytes]]:
     """Yield the lines of a segment behind its header, once all of it was verified."""
     check_segment(path, digest)
     pages = _lines(contents(path))
-    header, *lines = next(pages, [b""])
-    _parse_header(header)
-    yield lines
+    first = next(pages, [b""])
+    _parse_header(first.pop(0))
+    yield first
+    del first  # it may be as large as a frame
     yield from pages
 
 

@@ -20,7 +20,7 @@ import orjson
 
 from casstore.backends.mapping import from_os_error
 from casstore.digest import Digest, check_digests, digest_of, parse_digest
-from casstore.errors import FormatError, IntegrityError
+from casstore.errors import CasstoreError, FormatError, IntegrityError
 from casstore.store.codec import FRAME_SIZE, Codec, Dictionary, decompress
 from casstore.store.sealed import Place, Stored
 
@@ -171,16 +171,22 @@ class PackWriter:
         dictionary = None if self._dictionary is None else self._dictionary.digest
         contents = Contents(dictionary, self._digests, self._sizes, self._lengths)
         self._write(_toc(contents, self._codec))
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise self._failed(error) from error
         return Pack(Digest(self._hash.hexdigest()), self.stored, contents)
 
     def _write(self, content: bytes) -> None:
         try:
             self._file.write(content)
         except OSError as error:
-            where = str(getattr(self._file, "name", ""))
-            raise from_os_error(error, "write", "an unfinished pack", where) from error
+            raise self._failed(error) from error
         self._hash.update(content)
         self.stored += len(content)
+
+    def _failed(self, error: OSError) -> CasstoreError:
+        return from_os_error(error, "write", "an unfinished pack", str(getattr(self._file, "name", "")))
 
 
 def read_pack(path: Path, digest: Digest) -> Pack:

@@ -7,6 +7,7 @@ Objects and segments are such files. What one is called and where it lies is not
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import zlib
 from collections.abc import Iterator
@@ -82,15 +83,25 @@ class Stored:
 
 
 def create(path: Path) -> BinaryIO:
-    """Open the new file `path` for `write_sealed`.
+    """Open the new file `path`, whose every failure to be written is a `BackendError`.
 
     Raises:
         BackendError: It cannot be made.
     """
     try:
-        return path.open("wb")
+        return _NewFile(io.FileIO(path, "wb"))
     except OSError as error:
         raise from_os_error(error, "write", path.name, str(path.parent)) from error
+
+
+class _NewFile(io.BufferedWriter):
+    """A file whose last bytes may not fit on the disk, which shows when it is closed."""
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError as error:
+            raise from_os_error(error, "write", "an unfinished file", str(self.name)) from error
 
 
 def write_sealed(source: BinaryIO, file: BinaryIO, codec: Codec) -> Stored:
@@ -122,6 +133,7 @@ class SealedWriter:
         """Compress all of `source`, beginning with a new frame."""
         while content := _read_full(source):
             self._add(self._codec.compress(content), content)
+            del content  # not to be held while the next is read
 
     def copy(self, frames: BinaryIO, length: int) -> None:
         """Copy frames, undecoded but for their checksums, from the next `length` bytes of `frames`."""

@@ -20,10 +20,12 @@ COLD_PULL, IDLE_PULL, NEW_PULL = "cold pull", "no-op pull", "pull of 10 new"
 OPERATIONS = (COLD_PUSH, IDLE_PUSH, COLD_PULL, IDLE_PULL, NEW_PUSH, NEW_PULL)
 PUSHES = frozenset({COLD_PUSH, IDLE_PUSH, NEW_PUSH})
 
-CASSTORE, PLAIN, RESTIC = "casstore", "plain 16 MiB objects", "restic"
+CASSTORE, RESTIC = "casstore", "restic"
+PLAIN = ("plain (obstore)", "plain (s3fs)")
+"""As many bytes as casstore's, as objects of 16 MiB: what any transfer of them must take."""
 
 _BIN = Path(sys.executable).parent
-_REQUESTER = Path(__file__).with_name("requester.py")
+_REQUESTER, _S3FS = Path(__file__).with_name("requester.py"), Path(__file__).with_name("plain.py")
 _AT_ONCE = "64"
 
 Command = tuple[str, ...]
@@ -103,7 +105,8 @@ class Peer:
 
 def peers() -> tuple[Peer, ...]:
     """Return everyone, those who are not installed included; casstore is the first."""
-    return (_casstore(), _plain(), _obstore(), _s5cmd(), _rclone(), _juicefs(), _aws(), _restic())
+    plain = (_plain(PLAIN[0], "obstore", _REQUESTER), _plain(PLAIN[1], "s3fs", _S3FS))
+    return (_casstore(), *plain, _obstore(), _s5cmd(), _rclone(), _juicefs(), _aws(), _restic())
 
 
 def casstore_command(*arguments: str | Path) -> Command:
@@ -124,12 +127,12 @@ def _casstore() -> Peer:
     )
 
 
-def _plain() -> Peer:
+def _plain(name: str, package: str, program: Path) -> Peer:
     return Peer(
-        PLAIN,
-        _package("obstore"),
-        lambda place: _request("upload", place.source, place.bucket, str(place.size)),
-        lambda place: _request("download", place.target, place.bucket, str(place.size)),
+        name,
+        _package(package),
+        lambda place: _request(program, "upload", place.source, place.bucket, str(place.size)),
+        lambda place: _request(program, "download", place.target, place.bucket, str(place.size)),
         operations=(COLD_PUSH, COLD_PULL),
         a_request_a_file=False,
     )
@@ -139,8 +142,8 @@ def _obstore() -> Peer:
     return Peer(
         "obstore",
         _package("obstore"),
-        lambda place: _request("push", place.source, place.bucket),
-        lambda place: _request("pull", place.target, place.bucket),
+        lambda place: _request(_REQUESTER, "push", place.source, place.bucket),
+        lambda place: _request(_REQUESTER, "pull", place.target, place.bucket),
     )
 
 
@@ -240,8 +243,8 @@ def _restic() -> Peer:
     )
 
 
-def _request(verb: str, folder: Path, bucket: str, *size: str) -> Command:
-    return (sys.executable, str(_REQUESTER), verb, str(folder), bucket, *size)
+def _request(program: Path, verb: str, folder: Path, bucket: str, *size: str) -> Command:
+    return (sys.executable, str(program), verb, str(folder), bucket, *size)
 
 
 def _found(name: str) -> str:

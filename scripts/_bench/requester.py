@@ -57,7 +57,9 @@ async def upload(store: S3Store, size: int) -> None:
     """Upload `size` bytes that do not compress."""
 
     async def one(start: int) -> None:
-        await obstore.put_async(store, f"large/{start:016}", os.urandom(min(LARGE, size - start)))
+        await obstore.put_async(
+            store, f"large/{start:016}", os.urandom(min(LARGE, size - start)), use_multipart=False
+        )
 
     await _each(one, range(0, size, LARGE), LARGE_AT_ONCE)
 

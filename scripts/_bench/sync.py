@@ -33,6 +33,7 @@ _NOTES = """\
 ratio: of the time to casstore's. CPU: user and system, of the program alone. memory: the peak of its largest
 process. requests, payload: as the server counts them, a HEAD as a GET; payload is bytes of objects both ways,
 without headers and listings. at rest: in the bucket after a push, at the receiver after a pull.
+plain: as many bytes as casstore has in the bucket, as objects of 16 MiB.
 """
 
 
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     everyone = peers()
     chosen = _chosen(parser, everyone, options.only)
     entries, rounds = (300, 1) if options.quick else (options.entries, options.rounds)
-    larger = tuple(peer for peer in chosen if peer.name in {CASSTORE, PLAIN})
+    larger = tuple(peer for peer in chosen if peer.name in {CASSTORE, *PLAIN})
 
     found = [compare(entries, rounds, chosen)] if entries else []
     if options.large:
@@ -84,7 +85,7 @@ def compare(entries: int, rounds: int, subjects: tuple[Peer, ...]) -> Comparison
     _, texts = real()
     with tempfile.TemporaryDirectory(prefix="casstore-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        files = any(peer.name not in {CASSTORE, PLAIN} for peer in subjects)
+        files = any(peer.name not in {CASSTORE, *PLAIN} for peer in subjects)
         started = time.monotonic()
         sources = Sources(folder / "sources", entries, rounds, supply(entries, texts), files=files)
         say(f"{entries:,} entries made in {time.monotonic() - started:.0f} s")

@@ -79,9 +79,10 @@ def verdicts(results: Iterable[Result], subjects: Sequence[Peer], entries: int) 
         if (operation, RESTIC) in found:
             times = found[operation, RESTIC].cost.seconds / mine
             yield _verdict(f"{operation}: faster than restic", times, 1, at_least=True)
-    if (COLD_PULL, PLAIN) in found:
-        times = found[COLD_PULL, CASSTORE].cost.seconds / found[COLD_PULL, PLAIN].cost.seconds
-        yield _verdict("cold pull: times a plain download of as many bytes", times, _AGAINST_PLAIN)
+    for plain in PLAIN:
+        if (COLD_PULL, plain) in found:
+            times = found[COLD_PULL, CASSTORE].cost.seconds / found[COLD_PULL, plain].cost.seconds
+            yield _verdict(f"cold pull: times that of {plain}", times, _AGAINST_PLAIN)
     for operation, most in _REQUESTS.items():
         sent = sum(found[operation, CASSTORE].traffic.requests.values())
         yield _verdict(f"{operation}: requests", sent, most)

@@ -96,7 +96,7 @@ class Round:
             peer for peer in self._subjects if operation in peer.operations and peer.name not in self.failures
         ]
         self._chance.shuffle(able)
-        return sorted(able, key=lambda peer: operation == COLD_PUSH and peer.name == PLAIN)
+        return sorted(able, key=lambda peer: operation == COLD_PUSH and peer.name in PLAIN)
 
     def _place(self, peer: Peer, folder: Path) -> Place:
         folder.mkdir(parents=True)
@@ -122,7 +122,7 @@ class Round:
 
     def _measure(self, peer: Peer, operation: str) -> Result:
         place = self._places[peer.name]
-        if peer.name == PLAIN:
+        if peer.name in PLAIN:
             place = Place(
                 place.folder, place.source, place.target, place.bucket, place.environment, self._moved
             )
@@ -143,7 +143,7 @@ class Round:
     def _check(self, peer: Peer, result: Result) -> None:
         """See that a pull brought what it was to bring: who leaves half behind is fast."""
         wanted = {COLD_PULL: self._sources.entries, NEW_PULL: NEW}.get(result.operation)
-        if wanted is None or result.disk is None or peer.name == PLAIN:
+        if wanted is None or result.disk is None or peer.name in PLAIN:
             return
         found = result.disk.files
         if peer.name == CASSTORE:

@@ -24,8 +24,40 @@ def test_verify_of_a_sound_store(casstore: Run) -> None:
     add_entry(1)
     assert re.fullmatch(r"checked 2 objects \(\d+ B\), 0 segments: all good\n", casstore("verify").stdout)
     told = casstore("verify", "--json").json()
-    assert set(told) == {"objects", "segments", "bytes", "failures"}
-    assert (told["objects"], told["failures"]) == (2, [])
+    assert set(told) == {"objects", "packs", "segments", "bytes", "failures"}
+    assert (told["objects"], told["packs"], told["failures"]) == (2, 0, [])
+
+
+def test_repack_says_what_it_would_do_and_what_it_did(casstore: Run) -> None:
+    """Objects, packs, bytes before and after, and what that frees of the disk."""
+    for number in range(20):
+        add_entry(number)
+    would = casstore("repack", "--dry-run").stdout
+    assert re.fullmatch(r"would pack 40 objects \([\d.]+ KiB\) and rewrite 0 packs\n", would)
+    assert casstore("repack", "--dry-run", "--json").json() | {"bytes": 0} == {
+        "objects": 40,
+        "bytes": 0,
+        "packs": 0,
+    }
+    assert casstore("stats").stdout.count("packs ") == 0
+    told = casstore("repack").stdout
+    sizes = r"[\d.]+ KiB became [\d.]+ KiB, [\d.]+ KiB of the disk freed"
+    assert re.fullmatch(rf"packed 40 objects and 0 packs into 1 pack: {sizes}\n", told)
+    done = casstore("repack", "--json").json()
+    assert set(done) == {"objects", "packs", "replaced", "before", "after", "blocks", "failures"}
+    assert {done["objects"], done["packs"], done["before"], done["after"], done["blocks"]} == {0}
+    assert re.search(r"^packs    1, [\d.]+ KiB$", casstore("stats").stdout, re.MULTILINE)
+    verified = casstore("verify").stdout
+    assert re.fullmatch(r"checked 40 objects \(.*\), 1 pack, 0 segments: all good\n", verified)
+
+
+def test_repack_lists_what_it_cannot_read(casstore: Run, home: Path) -> None:
+    """And exits with 1."""
+    add_entry(1)
+    spoil(home)
+    first, last = casstore("repack", code=1).stdout.splitlines()
+    assert re.match(r"[0-9a-f]{64}: ", first)
+    assert last.startswith("packed 1 object and 0 packs into 1 pack: ")
 
 
 def test_verify_lists_what_fails_and_exits_with_1(casstore: Run, home: Path) -> None:

@@ -48,6 +48,7 @@ def test_stats_json_has_stable_fields(casstore: Run) -> None:
         repo.tally("openai", "m-1", {"hits": 3, "money_saved": 0.25})
     told = casstore("stats", "--json").json()
     sizes = {"entries", "objects", "size", "stored", "max_size", "kept_objects", "kept_stored"}
+    sizes |= {"packs", "packs_stored"}
     assert set(told) == sizes | {"total", "models"}
     (row,) = told["models"]
     assert (row["provider"], row["model"], row["hits"], row["money_saved"]) == ("openai", "m-1", 3, 0.25)

@@ -78,7 +78,9 @@ def test_a_dry_run_tells_and_moves_nothing(casstore: Run, team: str, home: Path)
     assert planned["dry_run"] is True
     assert not (home / "remote" / "objects").exists()
     told = casstore("push", team, "-n").stdout
-    assert re.fullmatch(r"would push 2 objects in 1 pack \(\d+ B\), 1 entry to team\n\d+ requests \(.*\)\n", told)
+    assert re.fullmatch(
+        r"would push 2 objects in 1 pack \(\d+ B\), 1 entry to team\n\d+ requests \(.*\)\n", told
+    )
     pushed = casstore("push", "--json").json()
     for field in ("objects", "packs", "entries", "requests", "left"):
         assert planned[field] == pushed[field], field

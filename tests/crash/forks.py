@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from casstore.events import ignore
+from casstore.repo.evict import evict
 from casstore.repo.repository import Repository
 from tests.stores import key
 
@@ -32,7 +34,8 @@ class Job:
     """What a child is to do.
 
     Attributes:
-        operation: ``put``, ``push``, ``pull``, or ``put and push``, which meets another process in between.
+        operation: ``put``, ``push``, ``pull``, ``repack``, ``evict`` (half of it), or ``put and push``, which
+            meets another process in between.
         store: The folder of its store.
         remote: The URL of the remote.
         numbers: Of a put, the first number and the one behind the last.
@@ -106,7 +109,7 @@ def running_forks() -> Iterator[Forks]:
 
 def _serve() -> None:
     from casstore.backends import retry, s3  # noqa: F401 - a child need not
-    from casstore.repo import rebuild, sync, verify  # noqa: F401 - likewise
+    from casstore.repo import packs, rebuild, repack, sync, verify  # noqa: F401 - likewise
 
     for line in sys.stdin:
         job = Job(**json.loads(line))
@@ -145,6 +148,10 @@ def _work(job: Job) -> None:
                 repository.push(job.remote)
             case "pull":
                 repository.pull(job.remote)
+            case "repack":
+                repository.repack()
+            case "evict":
+                evict(repository.local, repository.local.index.evictable() // 2, ignore)
             case "put and push":
                 for number in range(job.rounds):
                     _put(repository, job, number * job.step)

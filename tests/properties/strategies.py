@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from casstore.catalog.records import Claim, Doomed, Entry, Location, Record, Replaces, Tombstone
+from casstore.catalog.records import Claim, Doomed, Entry, Kept, Location, Record, Replaces, Tombstone
 from casstore.digest import Digest, Key, digest_of
+from casstore.store.pack import PACK_MAX, Contents, Pack
 from casstore.store.sealed import Frames, Stored
 from tests.stores import key
 
@@ -50,7 +51,29 @@ def locations() -> st.SearchStrategy[Location]:
     return st.builds(Location, stored, st.booleans())
 
 
+def packs() -> st.SearchStrategy[Pack]:
+    """Draw a pack of one to four objects."""
+    members = st.lists(
+        st.tuples(digests(), st.integers(0, 2**20), st.integers(1, PACK_MAX // 5)), min_size=1, max_size=4
+    )
+    return st.builds(_pack, members, st.none() | digests(), st.integers(1, 200))
+
+
+def _pack(members: list[tuple[Digest, int, int]], dictionary: Digest | None, table: int) -> Pack:
+    """Return a pack under a name that is its own, as a digest is."""
+    objects, sizes, lengths = (list(column) for column in zip(*members, strict=True))
+    contents = Contents(dictionary, objects, sizes, lengths)
+    return Pack(digest_of(f"{contents} {table}".encode()), sum(lengths) + table, contents)
+
+
 def records() -> st.SearchStrategy[Record]:
     """Draw a record of any kind."""
     doomed = st.builds(Doomed, st.sampled_from(["pack", "segment"]), digests(), INTEGERS)
-    return claims() | locations() | doomed | st.builds(Replaces, digests())
+    return (
+        claims()
+        | locations()
+        | packs()
+        | st.builds(Kept, digests())
+        | doomed
+        | st.builds(Replaces, digests())
+    )

@@ -123,9 +123,14 @@ class Team(RuleBasedStateMachine):
     def evict(self, number: int) -> None:
         """Remove what the remote is known to hold, as an eviction may."""
         store = self.stores[number % self.count]
-        for digest, _, held in list(store.local.index.eviction_order()):
-            if held:
-                store.delete(digest)
+        for candidate in list(store.local.index.eviction_order()):
+            if candidate.held:
+                store.delete(candidate.digest)
+
+    @rule(number=STORES)
+    def repack(self, number: int) -> None:
+        """Pack what has a file of its own, and merge packs."""
+        assert self.stores[number % self.count].repack().failures == ()
 
     @rule(number=STORES, close=st.booleans())
     def lose_index(self, number: int, *, close: bool) -> None:

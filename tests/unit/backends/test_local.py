@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from casstore.backends import atomic
-from casstore.backends.local import LocalBackend
+from casstore.backends.local import HELD_OPEN, LocalBackend
 from casstore.errors import BackendError, CasstoreError, ExistsError, NotFoundError
 
 
@@ -45,6 +47,18 @@ def _descriptors() -> int:
     os.close(reader)
     os.close(writer)
     return writer
+
+
+def _open_files() -> int:
+    """Return how many descriptors of regular files are open."""
+    return sum(1 for number in range(2048) if _is_file(number))
+
+
+def _is_file(number: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(number).st_mode)
+    except OSError:
+        return False
 
 
 def _fill(folder: Path, source: Path) -> None:
@@ -368,6 +382,94 @@ def test_file_system_without_modes(folder: Path, source: Path, monkeypatch: pyte
     assert {info.name for info in backend.list("")} == {"objects/one", "packs/two"}
 
 
+def _packs(backend: LocalBackend, count: int) -> list[str]:
+    names = [f"packs/{number}" for number in range(count)]
+    for number, name in enumerate(names):
+        backend.write(name, b"pack %05d" % number)
+    return names
+
+
+def test_files_read_in_parts_stay_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two parts of one file, the second is read without opening it again."""
+    backend = LocalBackend(folder)
+    (name,) = _packs(backend, 1)
+    assert backend.read_range(name, 5, 5) == b"00000"
+    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("it is open"))
+    assert backend.read_range(name, 0, 4) == b"pack"
+
+
+def test_files_held_open_are_bounded(folder: Path) -> None:
+    """However many files are read in parts, few stay open, the ones that were opened last."""
+    backend = LocalBackend(folder)
+    names = _packs(backend, 3 * HELD_OPEN)
+    before = _open_files()
+    for _ in range(2):
+        for number, name in enumerate(names):
+            assert backend.read_range(name, 5, 5) == b"%05d" % number
+    assert _open_files() - before == HELD_OPEN
+    backend.close()
+    assert _open_files() == before
+    assert backend.read_range(names[0], 0, 4) == b"pack"
+
+
+@pytest.mark.parametrize("change", ["write", "upload", "delete", "let go"])
+def test_changed_files_are_opened_anew(folder: Path, source: Path, change: str) -> None:
+    """What this process replaces or deletes, or is told to let go of, is not read from the old file."""
+    backend = LocalBackend(folder)
+    (name,) = _packs(backend, 1)
+    assert backend.read_range(name, 0, 4) == b"pack"
+    if change == "write":
+        backend.write(name, b"new")
+        assert backend.read_range(name, 0, 3) == b"new"
+    elif change == "upload":
+        content = source.read_bytes()
+        backend.upload(source, name)
+        assert backend.read_range(name, 0, 1) == content[:1]
+    elif change == "delete":
+        backend.delete(name)
+        with pytest.raises(NotFoundError):
+            backend.read_range(name, 0, 1)
+    else:
+        (folder / "other").write_bytes(b"from another process")
+        (folder / "other").replace(folder / name)
+        assert backend.read_range(name, 0, 4) == b"pack"
+        backend.let_go(name)
+        assert backend.read_range(name, 0, 4) == b"from"
+
+
+def test_threads_may_read_what_others_let_go(folder: Path) -> None:
+    """A file is closed when its last reader is done, so that no read hits a descriptor of another file."""
+    backend = LocalBackend(folder)
+    names = _packs(backend, 2 * HELD_OPEN)
+
+    def read(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(600):
+            number = chance.randrange(len(names))
+            if chance.random() < 0.1:
+                backend.let_go(names[number])
+            assert backend.read_range(names[number], 5, 5) == b"%05d" % number
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(read, seed) for seed in range(8)]:
+            done.result()
+
+
+def test_child_reads_from_files_its_parent_holds(folder: Path) -> None:
+    """Parent and child read parts of one file side by side, since neither moves a common position."""
+    backend = LocalBackend(folder)
+    (name,) = _packs(backend, 1)
+    backend.read_range(name, 0, 4)
+    child = os.fork()
+    if child == 0:
+        good = all(backend.read_range(name, 5, 5) == b"00000" for _ in range(200))
+        backend.close()
+        os._exit(0 if good else 1)
+    assert all(backend.read_range(name, 0, 4) == b"pack" for _ in range(200))
+    assert os.waitpid(child, 0)[1] == 0
+    assert backend.read_range(name, 0, 4) == b"pack"
+
+
 def test_no_descriptor_stays_open(folder: Path, source: Path, tmp_path: Path) -> None:
     """Successes and failures alike close what they opened."""
     backend = LocalBackend(folder)
@@ -389,6 +491,7 @@ def test_no_descriptor_stays_open(folder: Path, source: Path, tmp_path: Path) ->
             attempt()
         except CasstoreError:
             continue
+    backend.close()
     after = _descriptors()
     assert after == before
 

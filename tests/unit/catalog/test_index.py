@@ -223,7 +223,7 @@ def test_eviction_order(index: Index) -> None:
         put(index, number, used=used)
     put(index, 5, used=1, kept=True)
     Tracking(index, "memory://one").uploaded([stored(1), stored(3)])
-    order = [(digest, held) for digest, _, held in index.eviction_order()]
+    order = [(each.digest, each.held) for each in index.eviction_order()]
     expected = [(3, True), (1, True), (4, False), (2, False)]
     assert order == [(stored(number).digest, held) for number, held in expected]
 
@@ -237,7 +237,7 @@ def test_entries_of_lost_objects_go(index: Index) -> None:
     with index.writing() as connection:
         assert remove_entries_of(connection, [stored(1).digest, stored(7).digest]) == 1
     assert [claim.key for claim in index.claims()] == [key(2)]
-    assert [claim.key for claim in tracking.pending_claims()] == [key(2)]
+    assert [claim.key for claim in tracking.pending()] == [key(2)]
 
 
 def test_transaction_is_all_or_nothing(index: Index) -> None:

@@ -114,7 +114,7 @@ HARMS: dict[str, Harm] = {
     "header only": lambda path: os.truncate(path, 100),
     "cut in half": lambda path: os.truncate(path, path.stat().st_size // 2),
     "another database": _other_database,
-    "later version": lambda path: _execute(path, "PRAGMA user_version = 2"),
+    "later version": lambda path: _execute(path, "PRAGMA user_version = 99"),
 }
 
 

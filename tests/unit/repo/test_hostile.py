@@ -14,7 +14,7 @@ from casstore.catalog import segment as segment_module
 from casstore.catalog.segment import HEADER
 from casstore.digest import digest_of
 from casstore.errors import NotFoundError
-from casstore.repo import remote as remote_module
+from casstore.repo import manifest as manifest_module
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE, Codec, seal
 from casstore.store.sealed import write_sealed
@@ -124,7 +124,7 @@ def test_segment_that_unfolds_is_given_up(
     store: Repository, remote: Path, folder_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A small file that unfolds beyond the bound on segments is refused at the bound."""
-    for module in (segment_module, remote_module):
+    for module in (segment_module, manifest_module):
         monkeypatch.setattr(module, "SEGMENT_MAX", 4 * FRAME_SIZE)
     bomb = seal(Codec().compress(b"\n" * FRAME_SIZE) * 100)
     (remote / "manifest" / f"{digest_of(b'bomb')}.zst").write_bytes(bomb)
@@ -137,7 +137,7 @@ def test_segment_that_is_too_large_is_not_fetched(
     store: Repository, remote: Path, folder_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file above the bound is refused by its size in the listing."""
-    monkeypatch.setattr(remote_module, "SEGMENT_MAX", 1000)
+    monkeypatch.setattr(manifest_module, "SEGMENT_MAX", 1000)
     (remote / "manifest" / f"{digest_of(b'large')}.zst").write_bytes(bytes(1001))
     report = store.pull(folder_url)
     (failure,) = report.failures

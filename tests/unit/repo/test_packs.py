@@ -1,4 +1,4 @@
-"""Bad packs: what is good of them is saved, what is not is had from elsewhere, and no lie is believed twice."""
+"""Bad packs: what is good is saved, what is not is had from elsewhere, and no lie is believed twice."""
 
 from __future__ import annotations
 
@@ -323,7 +323,7 @@ def test_pack_that_is_gone_is_told(store: Repository) -> None:
 
 
 def test_rebuild_finds_objects_in_packs(opened: Open, folder_url: str) -> None:
-    """A rebuilt index has each object once, in its own file where it has one, and says what it cannot read."""
+    """A rebuilt index has each object once, in its own file if it has one, and says what it cannot read."""
     with opened() as store:
         path = packed(store)
         store.local.objects.put(answer(3))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.context import ForkContext
 from pathlib import Path
@@ -18,6 +20,8 @@ from tests.stores import answer, answers, fill, key
 from tests.unit.repo.conftest import Open
 
 CONTEXT: ForkContext = multiprocessing.get_context("fork")
+PATIENCE = 120.0
+"""Seconds after which a process or a thread is stuck."""
 
 
 def run_all(*programs: tuple[Callable[..., None], tuple[object, ...]]) -> None:
@@ -26,8 +30,23 @@ def run_all(*programs: tuple[Callable[..., None], tuple[object, ...]]) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join()
+        process.join(PATIENCE)
+        if process.is_alive():  # told below, by an exit code that is no 0
+            process.kill()
+            process.join()
     assert [process.exitcode for process in processes] == [0] * len(processes)
+
+
+def ended(child: int) -> int:
+    """Return the status of a child, which is killed where it is stuck."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return status
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
 
 
 def _put(path: Path, numbers: range) -> None:
@@ -101,7 +120,7 @@ def test_child_outlives_its_parents_use(opened: Open, tmp_path: Path) -> None:
     proceed.set()
     for begin in range(200, 230, 10):
         _put_elsewhere(tmp_path / "store", range(begin, begin + 10))
-    worker.join()
+    worker.join(PATIENCE)
     assert worker.exitcode == 0
     expected = [*range(5), *range(100, 150), *range(200, 230)]
     assert answers(opened()) == {key(number): answer(number) for number in expected}
@@ -113,7 +132,7 @@ def _put_elsewhere(path: Path, numbers: range) -> None:
         "_put(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3])))"
     )
     command = [sys.executable, "-c", program, str(path), str(numbers.start), str(numbers.stop)]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, timeout=PATIENCE)
 
 
 def test_fork_while_threads_write(store: Repository) -> None:
@@ -135,11 +154,12 @@ def test_fork_while_threads_write(store: Repository) -> None:
             if not child:
                 fill(store, [round_])
                 os._exit(0)
-            assert os.waitpid(child, 0)[1] == 0
+            assert ended(child) == 0
     finally:
         stop.set()
         for thread in threads:
-            thread.join()
+            thread.join(PATIENCE)
+    assert not any(thread.is_alive() for thread in threads)
     found = answers(store)
     assert found.items() >= {key(number): answer(number) for number in range(10)}.items()
 
@@ -161,7 +181,8 @@ def test_threads_share_a_store(store: Repository) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(PATIENCE)
+    assert not any(thread.is_alive() for thread in threads)
     assert failures == []
     assert len(answers(store)) == 320
     assert [tally.value for tally in store.tallies()] == [320]

@@ -25,6 +25,7 @@ from casstore.store.pack import PACK_MEMBERS, PACKED_MAX, Pack, PackWriter, read
 from casstore.store.sealed import Stored
 from tests.stores import answer, answers, files, fill, key, noise
 from tests.unit.repo.conftest import Open
+from tests.unit.repo.test_processes import ended
 
 OPENED: list[str] = []
 
@@ -99,13 +100,13 @@ def test_report_counts_real_bytes(store: Repository) -> None:
     """Bytes before and after are those of files, and so is what the store says it takes."""
     fill(store, range(200))
     before = files(store.path, "objects")
-    blocks = sum(os.stat(store.path / name).st_blocks for name in before) * 512
+    blocks = sum((store.path / name).stat().st_blocks for name in before) * 512
     events: list[Event] = []
     report = store.repack(on_event=events.append)
     (name,) = packs(store)
     content = files(store.path, "packs")[name]
     assert (report.before, report.after) == (sum(map(len, before.values())), len(content))
-    assert report.blocks == blocks - os.stat(store.path / name).st_blocks * 512 > 0
+    assert report.blocks == blocks - (store.path / name).stat().st_blocks * 512 > 0
     sizes = store.sizes()
     assert sizes.stored == sizes.packs_stored == len(content) == store.local.index.evictable()
     assert (sizes.packs, sizes.objects, sizes.kept_stored) == (1, 200, 0)
@@ -341,10 +342,10 @@ def test_hits_open_each_pack_once(store: Repository, monkeypatch: pytest.MonkeyP
     assert not [path for path in OPENED if "/objects/" in path]
     monkeypatch.setattr(local_backend, "HELD_OPEN", 4)
     store.local.backend.close()
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for digest in digests:
         store.get(digest)
-    assert len(os.listdir("/proc/self/fd")) <= before + 4
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 4
 
 
 def test_forked_child_reads_from_a_pack_held_open(store: Repository) -> None:
@@ -356,7 +357,7 @@ def test_forked_child_reads_from_a_pack_held_open(store: Repository) -> None:
     if not child:
         right = answers(store) == {key(number): answer(number) for number in range(20)}
         os._exit(0 if right else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert ended(child) == 0
     found: list[int] = []
     threads = [threading.Thread(target=lambda: found.append(len(answers(store)))) for _ in range(4)]
     for thread in threads:

@@ -19,6 +19,7 @@ from casstore.errors import (
     NotFoundError,
 )
 from casstore.repo import repository as module
+from casstore.repo import tiers
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE
 from tests.doubles import FaultyBackend
@@ -437,7 +438,7 @@ def test_ledger_adds_up(opened: Open) -> None:
 
 def test_uses_are_written_in_batches(store: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """Last uses reach the index when enough have gathered, not at every hit."""
-    monkeypatch.setattr(module, "FLUSH_AT", 3)
+    monkeypatch.setattr(tiers, "FLUSH_AT", 3)
     fill(store, range(4))
     for number in range(2):
         store.read_entry(key(number))
@@ -488,7 +489,7 @@ def test_failing_remote_is_left_alone(
             other.read_entry(key(number))
     assert len(backend.calls) == 1
     faulty.heal()
-    monkeypatch.setattr(module, "REMOTE_PAUSE", 0.0)
+    monkeypatch.setattr(tiers, "REMOTE_PAUSE", 0.0)
     other._paused.clear()
     assert other.read_entry(key(0))[1] == answer(0)
 
@@ -496,15 +497,18 @@ def test_failing_remote_is_left_alone(
 def test_object_that_the_remote_lost_is_a_miss(
     store: Repository, opened: Open, folder_url: str, tmp_path: Path
 ) -> None:
-    """An object missing or bad in the remote is not found, and the belief in it is gone."""
-    fill(store, [1, 2])
-    store.push(folder_url)
+    """An object whose pack is missing or bad in the remote is not found, and the belief in it is gone."""
+    packs: dict[int, str] = {}
+    for number in (1, 2):
+        before = set(files(tmp_path / "remote", "packs"))
+        fill(store, [number])
+        store.push(folder_url)
+        (packs[number],) = set(files(tmp_path / "remote", "packs")) - before
     other = opened("other")
     other.pull(folder_url, manifest_only=True)
     for number, harm in ((1, "remove"), (2, "flip")):
-        digest = digest_of(answer(number))
-        path = tmp_path / "remote" / PATH.format(digest[0], digest[1], digest)
-        path.unlink() if harm == "remove" else damage(path)
+        path = tmp_path / "remote" / packs[number]
+        path.unlink() if harm == "remove" else path.write_bytes(b"\xff" * path.stat().st_size)
         with pytest.raises(NotFoundError):
             other.read_entry(key(number))
     backend = record_remote(other, folder_url)

@@ -132,7 +132,9 @@ def test_parts_of_a_pack_are_read_where_little_of_it_is_wanted(
     report = other.pull(bucket.url)
     assert report.requests == {"LIST": 1, "GET": 2}
     assert (report.objects, report.bytes) == (4, plan.bytes)
-    assert [request.range != "" for request in requests_log.requests() if "packs/" in request.path] == [True] * 2
+    assert [request.range != "" for request in requests_log.requests() if "packs/" in request.path] == [
+        True
+    ] * 2
     assert len(files(other.path, "packs")) == 1
     assert answers(other) == {key(number): noise(1000, number) for number in range(40)}
 
@@ -413,7 +415,7 @@ def test_object_that_the_remote_lost(
     assert remotes_holding(other.local.index, digest_of(answer(1))) == []
     assert answers(other) == {**expected(0, 2), key(1): None}
     other.put_entry(key(5), answer(1))  # the same content by another way
-    assert other.push(folder_url).objects == 1
+    assert other.push(folder_url).failures == ()
     third = opened("third")
     assert third.pull(folder_url).failures == ()
     assert answers(third) == {**expected(0, 1, 2), key(5): answer(1)}
@@ -608,7 +610,7 @@ def test_pull_interrupted_anywhere_completes(
         if not crashing.crashed:
             break
     assert not crashing.crashed
-    assert after == writes
+    assert after >= writes  # and more where small packs are merged
 
 
 @pytest.mark.usefixtures("tiny_packs")
@@ -670,9 +672,9 @@ def test_no_look_up_reads_all_that_a_remote_holds(store: Repository, folder_url:
     store.push(folder_url)
     with store.local.index.staging() as connection:
         connection.execute("CREATE TEMP TABLE IF NOT EXISTS asked(digest BLOB PRIMARY KEY) WITHOUT ROWID")
-        connection.execute(inventory._ASKED)
         asked = [(statements.SIDES, (1,)), (statements.EVICTABLE, ())]
-        asked += [(statement, (1,)) for statement in (inventory._TO_SEND, inventory._TO_FETCH)]
+        asked += [(inventory._moving(connection, 1, "pending", "") + inventory._TO_SEND, (1,))]
+        asked += [(inventory._moving(connection, 1, "wanted", "-") + inventory._TO_FETCH, (1,))]
         for statement, values in asked:
             plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
             steps = [row[3] for row in plan]

@@ -10,10 +10,19 @@ import pytest
 from casstore.backends.local import LocalBackend
 from casstore.digest import digest_of
 from casstore.errors import FormatError, NotFoundError
-from casstore.store.layout import digest_in, object_name, segment_name
-from casstore.store.marker import Marker, decode_marker, encode_marker, ensure_marker, read_marker
+from casstore.store.layout import digest_in, object_name, pack_name, segment_name
+from casstore.store.marker import (
+    PACKED,
+    Marker,
+    decode_marker,
+    encode_marker,
+    ensure_marker,
+    read_marker,
+    require_feature,
+)
+from tests.doubles import RecordingBackend
 
-GOOD = {"format": "casstore", "version": 1, "hash": "sha256", "shards": [1, 1], "features": []}
+GOOD = {"format": "casstore", "version": 1, "hash": "sha256", "shards": [1, 1], "features": ["packs"]}
 
 
 def test_round_trip() -> None:
@@ -29,7 +38,7 @@ def test_round_trip() -> None:
     ("change", "word"),
     [
         ({"version": 2}, "upgrade casstore"),
-        ({"features": ["packs"]}, "packs"),
+        ({"features": ["packs", "wings"]}, "wings"),
         ({"hash": "blake3"}, "upgrade casstore"),
         ({"version": "1"}, "no version"),
         ({"version": 0}, "no version"),
@@ -68,11 +77,25 @@ def test_first_marker_stands(tmp_path: Path) -> None:
     assert ensure_marker(LocalBackend(tmp_path / "new")) == Marker()
 
 
+def test_older_marker_gains_a_feature(tmp_path: Path) -> None:
+    """A store without packs gets the feature before its first pack, once, and keeps its shards."""
+    backend = RecordingBackend(LocalBackend(tmp_path))
+    backend.write("casstore.json", encode_marker(Marker((2, 2), ())))
+    older = read_marker(backend)
+    assert older == Marker((2, 2), ())
+    upgraded = require_feature(backend, older, PACKED)
+    assert upgraded == read_marker(backend) == Marker((2, 2), (PACKED,))
+    before = len(backend.calls)
+    assert require_feature(backend, upgraded, PACKED) == upgraded
+    assert len(backend.calls) == before
+
+
 def test_names() -> None:
     """Names are spelled from digests, and read back into them."""
     digest = digest_of(b"")
     assert object_name(digest) == f"objects/e/3/{digest}.zst"
     assert object_name(digest, (2, 2)) == f"objects/e3/b0/{digest}.zst"
+    assert pack_name(digest, (2, 1)) == f"packs/e3/b/{digest}.zst"
     assert segment_name(digest) == f"manifest/{digest}.zst"
     assert digest_in(object_name(digest)) == digest_in(segment_name(digest)) == digest
 

@@ -13,6 +13,7 @@ from casstore.backends.local import LocalBackend
 from casstore.digest import digest_of
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
 from casstore.store.codec import FRAME_SIZE, Codec, seal
+from casstore.store.dictionaries import Dictionaries
 from casstore.store.objects import ObjectStore
 from casstore.store.sealed import Stored
 from tests.doubles import RecordingBackend
@@ -41,7 +42,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, Stored
 
 def opened(backend: LocalBackend | RecordingBackend, folder: Path) -> ObjectStore:
     """Return the objects on a backend."""
-    return ObjectStore(backend, (1, 1), Codec(), folder)
+    return ObjectStore(backend, (1, 1), Codec(), folder, Dictionaries(backend, (1, 1)))
 
 
 @given(content=st.binary(max_size=5000))
