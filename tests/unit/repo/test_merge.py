@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from unittest import mock
 
 import pytest
 
@@ -284,14 +285,9 @@ def test_a_reader_that_was_away_begins_nothing_anew(store: Repository, opened: O
             store.gc(folder_url)
             clock.forward(25, remote)
         store.gc(folder_url)
-        reset = Tracking.reset
-        resets = []
-        Tracking.reset = lambda self: resets.append(reset(self))  # type: ignore[method-assign]
-        try:
+        with mock.patch.object(Tracking, "reset") as reset:
             assert other.pull(folder_url).failures == ()
-        finally:
-            Tracking.reset = reset  # type: ignore[method-assign]
-        assert not resets
+        reset.assert_not_called()
         assert answers(other) == expected(6)
         assert other.push(folder_url).requests == {"LIST": 1}
 

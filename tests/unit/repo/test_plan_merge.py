@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from hypothesis import given, settings
@@ -62,7 +63,7 @@ def test_few_segments_are_left_and_each_byte_is_rewritten_seldom(sizes: list[int
     live, folded = pushed(sizes)
     assert sum(live) == sum(sizes)
     ordered = sorted(live)
-    assert all(2 * small < large for small, large in zip(ordered, ordered[1:], strict=False))
+    assert all(2 * small < large for small, large in itertools.pairwise(ordered))
     assert len(live) <= 1 + math.log2(sum(sizes) / min(live))
     assert sum(folded) <= sum(sizes) * (1 + math.log(sum(sizes) / min(sizes), 1.5))
 
