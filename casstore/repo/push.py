@@ -147,8 +147,8 @@ class _Upload:
         for known in result.objects:
             self._run.advance(1, known.stored)
         for pack in result.packs:
-            new = sum(digest not in self._old for digest in pack.contents.digests)
-            self._run.advance(new, pack.stored, packs=1)
+            new = set(pack.contents.digests) - self._old
+            self._run.advance(len(new), pack.stored, packs=1)
 
     def _send_dictionary(self, digest: Digest) -> None:
         local, packing = self._local, self._plan.packing
