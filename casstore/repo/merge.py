@@ -240,8 +240,7 @@ def write_folded(local: Local, remote: Remote, folding: Folding, fresh: Iterable
     others = folding.union.records(folding.dropped, told_of)
     with local.objects.spooled() as path:
         known = write_merged(folding.replaces, fresh, others, path, local.codec)
-        name = segment_name(known.digest)
         remote.prepare(packs=True)
-        remote.backend.upload(path, name)
-        local.take_in(path, name)
+        remote.publish_file(path, known.digest)
+        local.take_in(path, segment_name(known.digest))
     return known.digest

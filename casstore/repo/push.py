@@ -117,6 +117,7 @@ class _Upload:
         self._remote = remote
         self._plan = plan
         self._run = run
+        self._moving = frozenset(move.digest for move in plan.objects)
         self._packing = threading.BoundedSemaphore(_PACKS_AT_ONCE)
         self._old = {row.digest for row in plan.merge.members}
         self._target = remote.prepare(packs=bool(plan.packs or plan.whole))
@@ -146,8 +147,8 @@ class _Upload:
         for known in result.objects:
             self._run.advance(1, known.stored)
         for pack in result.packs:
-            new = sum(digest not in self._old for digest in pack.contents.digests)
-            self._run.advance(new, pack.stored, packs=1)
+            new = set(pack.contents.digests) - self._old
+            self._run.advance(len(new), pack.stored, packs=1)
 
     def _send_dictionary(self, digest: Digest) -> None:
         local, packing = self._local, self._plan.packing

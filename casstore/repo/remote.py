@@ -16,6 +16,8 @@ from casstore.store.marker import PACKED, Marker, ensure_marker, read_marker, re
 from casstore.store.objects import ObjectStore
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from casstore.config import RemoteConfig
     from casstore.repo.local import Local
 
@@ -130,8 +132,11 @@ class Remote:
 
     def publish(self, segment: Digest) -> None:
         """Upload a segment that stands in the local manifest."""
-        name = segment_name(segment)
-        self.backend.upload(self._local.path(name), name)
+        self.publish_file(self._local.path(segment_name(segment)), segment)
+
+    def publish_file(self, path: Path, segment: Digest) -> None:
+        """Upload the file of a segment."""
+        self.backend.upload(path, segment_name(segment))
 
     def _has_lost_marker(self) -> bool:
         """Look again at a remote without segments, where a first push may have been interrupted."""

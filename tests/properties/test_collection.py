@@ -1,8 +1,8 @@
 """Merging and collection: whatever a team does in whatever order, no entry is lost, and all agree in the end.
 
 Small limits let a few entries take every path: packs are full soon, segments are folded and not folded. Time
-passes only when it is told to. Pushes die, and collections too. The oracle is the set of claims that each store
-and the remote should know.
+passes only when it is told to. Pushes die, and collections too. The oracle is the set of claims that each
+store and the remote should know.
 """
 
 from __future__ import annotations
@@ -133,9 +133,8 @@ class Team(RuleBasedStateMachine):
         """Remove what the remote is known to hold, as an eviction may."""
         store = self.stores[number]
         for info in list(store.objects()):
-            if not info.kept and store.local.index.known(info.digest) is not None and info.digest in ANSWERS:
-                if _held(store, info.digest):
-                    store.delete(info.digest)
+            if not info.kept and info.digest in ANSWERS and _held(store, info.digest):
+                store.delete(info.digest)
 
     @rule(number=STORES, name=KEYS)
     def read(self, number: int, name: Key) -> None:
@@ -181,9 +180,7 @@ class Team(RuleBasedStateMachine):
 
 def _held(store: Repository, digest: Digest) -> bool:
     """Return whether an eviction may take an object: a remote is believed to hold it for good."""
-    return any(
-        remote.tracking.sides([digest])[digest].stays for remote in store._remotes.values()
-    )
+    return any(remote.tracking.sides([digest])[digest].stays for remote in store._remotes.values())
 
 
 def test_nothing_that_was_pushed_is_lost() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from hypothesis import given, settings
@@ -62,7 +63,7 @@ def test_few_segments_are_left_and_each_byte_is_rewritten_seldom(sizes: list[int
     live, folded = pushed(sizes)
     assert sum(live) == sum(sizes)
     ordered = sorted(live)
-    assert all(2 * small < large for small, large in zip(ordered, ordered[1:], strict=False))
+    assert all(2 * small < large for small, large in itertools.pairwise(ordered))
     assert len(live) <= 1 + math.log2(sum(sizes) / min(live))
     assert sum(folded) <= sum(sizes) * (1 + math.log(sum(sizes) / min(sizes), 1.5))
 
@@ -83,7 +84,12 @@ def test_smaller_and_smaller_pushes_are_folded_too() -> None:
 def test_small_packs_are_folded_the_smallest_first_while_there_is_room() -> None:
     """What does not fit into one pack with what is new stays where it is."""
     half = PACK_FRAMES // 2
-    packs = [candidate(1, 1, half - 1), candidate(2, 1, half - 2), candidate(3, 1, 1000), candidate(4, 1, half)]
+    packs = [
+        candidate(1, 1, half - 1),
+        candidate(2, 1, half - 2),
+        candidate(3, 1, 1000),
+        candidate(4, 1, half),
+    ]
     chosen, fetched = fold_packs(packs, [row(1)])
     assert ([each.digest for each in chosen], fetched) == ([name(3), name(2)], [])
 
