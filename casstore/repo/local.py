@@ -23,6 +23,7 @@ from casstore.digest import Digest, digest_of
 from casstore.errors import IntegrityError, NotFoundError
 from casstore.store.codec import FRAME_SIZE, STORED_MAX, Codec, Dictionary, decompress, unseal
 from casstore.store.dictionaries import Dictionaries
+from casstore.store.marker import PACKED, Marker, read_marker, require_feature
 from casstore.store.objects import ObjectStore, decode
 from casstore.store.pack import Pack, read_pack
 from casstore.store.sealed import UNKNOWN, Stored, examine
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from casstore.backends.base import Backend
     from casstore.config import Config
     from casstore.digest import Key
-    from casstore.store.marker import Marker
 
 INDEX = "index.sqlite"
 JOURNAL = "journal"
@@ -57,6 +57,7 @@ class Local:
         objects: Its objects.
         index: Its index.
         journal: Its journal.
+        marker: What its marker said when it was opened.
         let_go: Has a file opened anew when a part of it is next read, since another may be in its place.
     """
 
@@ -67,6 +68,7 @@ class Local:
     objects: ObjectStore
     index: Index
     journal: Journal
+    marker: Marker
     let_go: Callable[[str], None]
 
     @property
@@ -144,6 +146,16 @@ class Local:
             self.backend.upload(path, self.objects.name(known.digest), consume=True)
         return found
 
+    def take_in(self, path: Path, name: str) -> None:
+        """Put a pack or segment, ready at `path`, in its place."""
+        self.require_packs()
+        self.backend.upload(path, name, consume=True)
+
+    def require_packs(self) -> None:
+        """Let the store's marker say that it may hold packs, and the records that came with them."""
+        if PACKED not in self.marker.features:
+            require_feature(self.backend, read_marker(self.backend), PACKED)
+
     def bring_pack(self, source: ObjectStore, digest: Digest) -> Pack:
         """Copy a whole pack from another store, verified before it is here; the index is not told.
 
@@ -154,7 +166,7 @@ class Local:
         with self.objects.spooled() as path:
             source.backend.download(source.pack_name(digest), path)
             pack = read_pack(path, digest)
-            self.backend.upload(path, self.objects.pack_name(digest), consume=True)
+            self.take_in(path, self.objects.pack_name(digest))
         return pack
 
     def adopt(self, pack: Pack, *, used: int) -> bool:
@@ -305,6 +317,7 @@ class Local:
             elif self.index.is_kept(known.digest):
                 self.index.touch(known.digest)
                 return
+            self.require_packs()
             self.journal.append([Kept(here.digest)])
             put_objects(connection, [here], used=now(), kept=True)
 
@@ -365,5 +378,6 @@ def open_local(
         ObjectStore(backend, marker.shards, codec, spool, Dictionaries(backend, marker.shards)),
         Index(root / INDEX, durable=durable, restore=restore),
         Journal(root / JOURNAL, durable=durable),
+        marker,
         backend.let_go,
     )

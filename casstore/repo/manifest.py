@@ -142,7 +142,7 @@ class ManifestReader:
         with self._local.objects.spooled() as path:
             self._backend.download(name, path)
             check_segment(path, segment.digest)
-            self._local.backend.upload(path, name, consume=True)
+            self._local.take_in(path, name)
         return True
 
     def _fetch_fresh(self, segment: Listed) -> list[Record] | None:

@@ -248,5 +248,5 @@ def write_folded(local: Local, remote: Remote, folding: Folding, fresh: Iterable
         known = write_merged(folding.replaces, fresh, others, path, local.codec)
         remote.prepare(packs=True)
         remote.publish_file(path, known.digest)
-        local.backend.upload(path, segment_name(known.digest), consume=True)
+        local.take_in(path, segment_name(known.digest))
     return known.digest

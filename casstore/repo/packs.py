@@ -70,7 +70,7 @@ def is_readable(local: Local, known: Stored) -> bool:
 
 def put_in_place(local: Local, pack: Pack, path: Path) -> None:
     """Give the finished file of a pack its name."""
-    local.backend.upload(path, local.objects.pack_name(pack.digest), consume=True)
+    local.take_in(path, local.objects.pack_name(pack.digest))
 
 
 def moves_into(pack: Pack, members: Iterable[Stored]) -> Iterator[tuple[Stored, Stored]]:

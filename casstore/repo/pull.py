@@ -275,7 +275,7 @@ class Repacker:
         pack = writer.finish()
         file.close()
         name = self._local.objects.pack_name(pack.digest)
-        self._local.backend.upload(Path(file.name), name, consume=True)
+        self._local.take_in(Path(file.name), name)
         self._local.adopt(pack, used=now())
 
 

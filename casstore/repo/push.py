@@ -117,6 +117,7 @@ class _Upload:
         self._remote = remote
         self._plan = plan
         self._run = run
+        self._moving = frozenset(move.digest for move in plan.objects)
         self._packing = threading.BoundedSemaphore(_PACKS_AT_ONCE)
         self._old = {row.digest for row in plan.merge.members}
         self._target = remote.prepare(packs=bool(plan.packs or plan.whole))

@@ -68,7 +68,7 @@ def add_segment(local: Local, records: Iterable[Record | bytes]) -> Digest:
     """Write a segment into the local manifest, and return its digest."""
     with local.objects.spooled() as path:
         known = write_segment(records, path, local.codec)
-        local.backend.upload(path, segment_name(known.digest), consume=True)
+        local.take_in(path, segment_name(known.digest))
     return known.digest
 
 

@@ -14,7 +14,6 @@ from casstore.repo.packing import choose_dictionary, read_sample, sample_size
 from casstore.repo.plan import Failure
 from casstore.repo.plan_repack import FULL, RepackPlan, plan_merges, plan_thinning
 from casstore.repo.rewrite import Change, Rewritten, living, rewrite, source_of
-from casstore.store.marker import PACKED, read_marker, require_feature
 from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, PACKED_MAX
 from casstore.store.sealed import Stored
 
@@ -66,7 +65,7 @@ def repack(local: Local, on_event: OnEvent) -> RepackReport:
     total = Rewritten()
     on_event(Started("repack", plan.objects + sum(map(_members, plan.merged)) + _members(plan.thinned), 0))
     if not plan.is_empty:
-        _require_packs(local)
+        local.require_packs()
     try:
         dictionary = _dictionary(local, plan.objects)
         for group in _groups(_in_order(local, dictionary)):
@@ -121,11 +120,6 @@ def _merge(
 
 def _members(packs: Iterable[PackInfo]) -> int:
     return sum(pack.members for pack in packs)
-
-
-def _require_packs(local: Local) -> None:
-    """Let the store's marker say that it may hold packs, before it does."""
-    require_feature(local.backend, read_marker(local.backend), PACKED)
 
 
 def _dictionary(local: Local, objects: int) -> Dictionary | None:

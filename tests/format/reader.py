@@ -7,6 +7,7 @@ strict: whatever the page says MUST be so is checked, and it keeps all in memory
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import zlib
@@ -15,31 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import zstandard
+from tests.format.frames import FRAME_CONTENT, RefusedError, decode, demand, frames_of
 
-FRAME_CONTENT = 4 * 1024 * 1024
-FRAME_STORED = FRAME_CONTENT + 64 * 1024
 NUMBER_MAX = 2**53 - 1
 SEAL_HEAD = bytes.fromhex("5c2a4d1804000000")
 SEAL_LENGTH = 12
-MAGIC = bytes.fromhex("28b52ffd")
+TOC_MAGIC = bytes.fromhex("5d2a4d18")
+TOC_MARK = b"cpk1"
+FEATURES = {"packs"}
+PACKED_MAX = 1024 * 1024
+PACK_MAX = 64 * 1024 * 1024
+PACK_MEMBERS = 32_768
+DICTIONARY_MAX = 1024 * 1024
+REPLACED_MAX = 40_000
 HEX64 = re.compile(r"[0-9a-f]{64}")
 NAME = re.compile(r"([0-9a-f]{64})\.zst")
 
 Fields = dict[str, Any]
-
-
-class RefusedError(Exception):
-    """The store breaks a rule of the format."""
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What the header of a zstd frame says: its own bytes, those of the content, those of the window."""
-
-    length: int
-    content: int
-    window: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +42,35 @@ class Reading:
     Attributes:
         objects: The content of every object, by digest.
         claims: The claim that stands for each key, as the fields of its record.
-        locations: The fields of every location record in the manifest, in no order.
+        records: The fields of every record in the manifest that is no claim, in no order.
+        packs: What the table of contents of each pack says, by the pack's digest.
     """
 
     objects: dict[str, bytes]
     claims: dict[str, Fields]
-    locations: tuple[Fields, ...]
+    records: tuple[Fields, ...]
+    packs: dict[str, Fields]
+
+    def of_kind(self, kind: str) -> list[Fields]:
+        """Return the records of a kind."""
+        return [record for record in self.records if record["kind"] == kind]
+
+    @property
+    def locations(self) -> list[Fields]:
+        """The location records."""
+        return self.of_kind("location")
+
+    @property
+    def kept(self) -> set[str]:
+        """The objects put by hand: said by a record of their own, or by an older location."""
+        older = {location["object"] for location in self.locations if location.get("kept")}
+        return older | {record["object"] for record in self.of_kind("kept")}
+
+    @property
+    def located(self) -> set[str]:
+        """The objects of which the manifest says where they are."""
+        members = itertools.chain.from_iterable(record["objects"] for record in self.of_kind("pack"))
+        return {location["object"] for location in self.locations}.union(members)
 
     @property
     def entries(self) -> dict[str, Fields]:
@@ -72,15 +88,23 @@ def read_store(root: Path) -> Reading:
     Raises:
         RefusedError: Something in it is not as the format demands.
     """
-    shards = read_marker(root)
-    objects = dict(_objects(root, shards))
+    marker = read_marker(root)
+    objects = dict(_objects(root, marker.shards))
+    packs, members = _packs(root, marker, objects)
+    for digest, content in members:
+        demand(objects.setdefault(digest, content) == content, f"two contents of {digest}")
     manifest = [record for path in _named(root / "manifest") for record in read_segment(path)]
-    records = [*manifest, *_journal(root)]
-    locations = tuple(record for record in manifest if record["kind"] == "location")
-    for location in locations:
-        content = objects.get(location["object"])
-        _demand(content is None or len(content) == location["size"], f"size of {location}")
-    return Reading(objects, _standing(records), locations)
+    newer = packs or {record["kind"] for record in manifest} & {"pack", "kept", "doomed", "replaces"}
+    demand(not newer or "packs" in marker.features, "the marker does not name the feature packs")
+    others = tuple(record for record in manifest if record["kind"] not in {"entry", "tombstone"})
+    reading = Reading(objects, _standing([*manifest, *_journal(root)]), others, packs)
+    for location in reading.locations:
+        found = objects.get(location["object"])
+        demand(found is None or len(found) == location["size"], f"size of {location}")
+    for record in reading.of_kind("pack"):
+        table = packs.get(record["pack"])
+        demand(table is None or table.items() <= record.items(), "a pack record says what its pack says")
+    return reading
 
 
 def check_promises(root: Path) -> Reading:
@@ -89,52 +113,150 @@ def check_promises(root: Path) -> Reading:
     Raises:
         RefusedError: An entry leads to nothing, or a reader could not find out where to.
     """
-    _demand(not (root / "journal").exists(), "a store that others read has no journal")
+    demand(not (root / "journal").exists(), "a store that others read has no journal")
     reading = read_store(root)
-    located = {location["object"] for location in reading.locations}
     for entry in reading.entries.values():
-        _demand(entry["object"] in reading.objects, f"the object of {entry} is missing")
+        demand(entry["object"] in reading.objects, f"the object of {entry} is missing")
         for digest in (entry["object"], *entry.get("refs", [])):
-            _demand(digest in located or digest not in reading.objects, f"no location for {digest}")
-    _demand(located <= reading.objects.keys(), "a location of an object that is not there")
+            demand(digest in reading.located or digest not in reading.objects, f"no location for {digest}")
+    demand(reading.located <= reading.objects.keys(), "a location of an object that is not there")
+    named = {record["pack"] for record in reading.of_kind("pack")}
+    demand(named <= reading.packs.keys(), "a record of a pack that is not there")
     return reading
 
 
-def read_marker(root: Path) -> tuple[int, int]:
-    """Return the widths of the two folder levels."""
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """The widths of the two folder levels, and the names of features."""
+
+    shards: tuple[int, int]
+    features: frozenset[str]
+
+
+def read_marker(root: Path) -> Marker:
+    """Return what the marker says."""
     content = (root / "casstore.json").read_bytes()
-    _demand(len(content) <= 64 * 1024, "the marker is too large")
+    demand(len(content) <= 64 * 1024, "the marker is too large")
     marker = json.loads(content)
-    _demand(marker["format"] == "casstore", "not a casstore marker")
-    _demand(marker["version"] == 1, "a version that this reader does not know")
-    _demand(marker["hash"] == "sha256", "a hash that this reader does not know")
-    _demand(marker.get("features", []) == [], "a feature that this reader does not know")
+    demand(marker["format"] == "casstore", "not a casstore marker")
+    demand(marker["version"] == 1, "a version that this reader does not know")
+    demand(marker["hash"] == "sha256", "a hash that this reader does not know")
+    features = frozenset(marker.get("features", []))
+    demand(features <= FEATURES, "a feature that this reader does not know")
     first, second = marker["shards"]
-    _demand(1 <= first <= 4 and 1 <= second <= 4, "shard widths")
-    return first, second
+    demand(1 <= first <= 4 and 1 <= second <= 4, "shard widths")
+    return Marker((first, second), features)
 
 
 def read_segment(path: Path) -> list[Fields]:
     """Return the records of a segment, each checked."""
-    text = read_sealed(path)
-    _demand(text.endswith(b"\n"), "a segment ends with a newline")
+    contents = _unsealed(path)
+    text = b"".join(contents)
+    demand(text.endswith(b"\n"), "a segment ends with a newline")
     header, *records = (_fields(line) for line in text[:-1].split(b"\n"))
-    _demand(header["kind"] == "segment" and header["version"] == 1, "the header of a segment")
+    demand(header["kind"] == "segment" and header["version"] == 1, "the header of a segment")
+    if "fresh" in header:
+        read_fresh(path.read_bytes())
     return [_checked(record) for record in records]
 
 
-def read_sealed(path: Path) -> bytes:
-    """Return the content of a sealed file, compared with the digest that is its name."""
+def read_fresh(stored: bytes) -> tuple[list[str], list[Fields]]:
+    """Return what a merged segment replaces and its fresh records, from as many first bytes as that takes."""
+    head = next(frames_of(stored))
+    first, *rest = decode(head).split(b"\n")
+    header = _fields(first)["fresh"]
+    demand(_are_digests([header["digest"]]), "the digest of the fresh part")
+    demand(_are_numbers([header["size"], header["stored"]]), "the numbers of the fresh part")
+    demand(rest.pop() == b"" and len(rest) <= REPLACED_MAX, "the first frame holds whole lines")
+    replaces = [_checked(_fields(line)) for line in rest]
+    demand(all(record["kind"] == "replaces" for record in replaces), "the head holds what is replaced")
+    part = stored[len(head) : len(head) + header["stored"]]
+    demand(len(part) == header["stored"], "the fresh part is there")
+    content = b"".join(decode(frame) for frame in frames_of(part))
+    demand(len(content) == header["size"], "the size of the fresh part")
+    demand(hashlib.sha256(content).hexdigest() == header["digest"], "the digest of the fresh part")
+    fresh = [_checked(_fields(line)) for line in content.split(b"\n")[:-1]]
+    return [record["segment"] for record in replaces], fresh
+
+
+def read_object(path: Path) -> bytes:
+    """Return the content of an object's own file, whose frames are full but the last."""
+    contents = _unsealed(path)
+    demand(all(len(content) == FRAME_CONTENT for content in contents[:-1]), "frames but the last are full")
+    demand(contents[-1] != b"" or len(contents) == 1, "an empty frame behind others")
+    return b"".join(contents)
+
+
+def _unsealed(path: Path) -> list[bytes]:
+    """Return the contents of a sealed file's frames, compared with the digest that is its name."""
     stored = path.read_bytes()
     body, seal = stored[:-SEAL_LENGTH], stored[-SEAL_LENGTH:]
-    _demand(seal == SEAL_HEAD + zlib.crc32(body).to_bytes(4, "little"), f"the seal of {path.name}")
-    contents = [_decode(frame) for frame in _frames(body)]
-    _demand(bool(contents), "a file holds at least one frame")
-    _demand(all(len(content) == FRAME_CONTENT for content in contents[:-1]), "frames but the last are full")
-    _demand(contents[-1] != b"" or len(contents) == 1, "an empty frame behind others")
-    content = b"".join(contents)
-    _demand(hashlib.sha256(content).hexdigest() == path.name[:64], f"the digest of {path.name}")
-    return content
+    demand(seal == SEAL_HEAD + zlib.crc32(body).to_bytes(4, "little"), f"the seal of {path.name}")
+    contents = [decode(frame) for frame in frames_of(body)]
+    demand(bool(contents), "a file holds at least one frame")
+    digest = hashlib.sha256(b"".join(contents)).hexdigest()
+    demand(digest == path.name[:64], f"the digest of {path.name}")
+    return contents
+
+
+def read_table(stored: bytes) -> tuple[Fields, int]:
+    """Return the table of contents of a pack, and the bytes of the frames before it."""
+    demand(len(stored) <= PACK_MAX, "a pack has at most 64 MiB")
+    demand(stored[-4:] == TOC_MARK, "a pack ends with its mark")
+    length = int.from_bytes(stored[-8:-4], "little") + 8
+    start = len(stored) - length
+    demand(start >= 8, "the table of contents lies in the pack")
+    head = stored[start - 8 : start]
+    demand(head == TOC_MAGIC + length.to_bytes(4, "little"), "a skippable frame around the table")
+    (frame,) = frames_of(stored[start:-8])
+    table = _fields(decode(frame))
+    _check_table(table)
+    demand(sum(table["lengths"]) == start - 8, "the frames fill the pack up to the table")
+    return table, start - 8
+
+
+def _check_table(table: Fields) -> None:
+    objects, sizes, lengths = table["objects"], table["sizes"], table["lengths"]
+    demand(all(isinstance(column, list) for column in (objects, sizes, lengths)), "three lists")
+    demand(1 <= len(objects) <= PACK_MEMBERS, "how many objects a pack holds")
+    demand(len(objects) == len(sizes) == len(lengths), "lists of one length")
+    demand(_are_digests([*objects, *([table["dictionary"]] if "dictionary" in table else [])]), "digests")
+    demand(_are_numbers([*sizes, *lengths]), "the numbers of a pack")
+    demand(max(sizes) <= PACKED_MAX and min(lengths) > 0, "the bounds of an object in a pack")
+
+
+def _packs(
+    root: Path, marker: Marker, objects: dict[str, bytes]
+) -> tuple[dict[str, Fields], list[tuple[str, bytes]]]:
+    """Return the tables of contents of all packs, and the objects in them."""
+    first, second = marker.shards
+    tables: dict[str, Fields] = {}
+    members: list[tuple[str, bytes]] = []
+    for path in _named(root / "packs"):
+        digest = path.name[:64]
+        expected = Path("packs", digest[:first], digest[first : first + second], path.name)
+        demand(path.relative_to(root) == expected, f"{path} is in a wrong folder")
+        stored = path.read_bytes()
+        demand(hashlib.sha256(stored).hexdigest() == digest, f"the digest of {path.name}")
+        tables[digest], end = read_table(stored)
+        members += _members(stored[:end], tables[digest], objects)
+    return tables, members
+
+
+def _members(frames: bytes, table: Fields, objects: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    dictionary = None
+    if "dictionary" in table:
+        demand(table["dictionary"] in objects, "a pack's dictionary is an object of the same store")
+        dictionary = objects[table["dictionary"]]
+        demand(len(dictionary) <= DICTIONARY_MAX, "the size of a dictionary")
+    start = 0
+    for digest, size, length in zip(table["objects"], table["sizes"], table["lengths"], strict=True):
+        (frame,) = frames_of(frames[start : start + length])
+        content = decode(frame, dictionary)
+        demand(len(content) == size, f"the size of {digest}")
+        demand(hashlib.sha256(content).hexdigest() == digest, f"the digest of {digest}")
+        yield digest, content
+        start += length
 
 
 def _objects(root: Path, shards: tuple[int, int]) -> Iterator[tuple[str, bytes]]:
@@ -142,15 +264,15 @@ def _objects(root: Path, shards: tuple[int, int]) -> Iterator[tuple[str, bytes]]
     for path in _named(root / "objects"):
         digest = path.name[:64]
         expected = Path("objects", digest[:first], digest[first : first + second], path.name)
-        _demand(path.relative_to(root) == expected, f"{path} is in a wrong folder")
-        yield digest, read_sealed(path)
+        demand(path.relative_to(root) == expected, f"{path} is in a wrong folder")
+        yield digest, read_object(path)
 
 
 def _named(folder: Path) -> list[Path]:
     """Return the files below a folder; hidden ones are unfinished writes, others are refused."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     for path in files:
-        _demand(NAME.fullmatch(path.name) is not None, f"{path} is not named by a digest")
+        demand(NAME.fullmatch(path.name) is not None, f"{path} is not named by a digest")
     return files
 
 
@@ -163,58 +285,13 @@ def _journal(root: Path) -> Iterator[Fields]:
                 yield _checked(_fields(text))
 
 
-def _frames(body: bytes) -> Iterator[bytes]:
-    """Take a file apart into its frames by walking block headers (RFC 8878, section 3.1.1)."""
-    start = 0
-    while start < len(body):
-        end = start + _header(body[start : start + 18]).length
-        last = False
-        while not last:
-            block = int.from_bytes(body[end : end + 3], "little")
-            last, kind, size = bool(block & 1), block >> 1 & 3, block >> 3
-            _demand(kind != 3 and end + 3 <= len(body), "a block header")
-            end += 3 + (1 if kind == 1 else size)
-        _demand(end <= len(body) and end - start <= FRAME_STORED, "the stored length of a frame")
-        yield body[start:end]
-        start = end
-
-
-def _decode(frame: bytes) -> bytes:
-    header = _header(frame[:18])
-    _demand(header.content <= FRAME_CONTENT and header.window <= FRAME_CONTENT, "the sizes of a frame")
-    content: bytes = zstandard.ZstdDecompressor().decompress(frame, max_output_size=FRAME_CONTENT)
-    _demand(len(content) == header.content, "the content size of a frame")
-    return content
-
-
-def _header(start: bytes) -> Header:
-    """Read a frame's header (RFC 8878, section 3.1.1.1), which must be of the allowed kind."""
-    _demand(start[:4] == MAGIC, "the magic number of a frame")
-    descriptor = start[4]
-    single, flag = bool(descriptor & 0x20), descriptor >> 6
-    _demand(not descriptor & 0x08, "a reserved bit of a frame")
-    _demand(not descriptor & 0x04, "a frame has no checksum")
-    _demand(not descriptor & 0x03, "a frame has no dictionary")
-    width = (1 if single else 0, 2, 4, 8)[flag]
-    _demand(width > 0, "a frame states its content's size")
-    at = 5 if single else 6
-    content = int.from_bytes(start[at : at + width], "little") + (256 if width == 2 else 0)
-    window = content if single else _window(start[5])
-    return Header(at + width, content, window)
-
-
-def _window(descriptor: int) -> int:
-    base = 1 << (10 + (descriptor >> 3))
-    return base + base // 8 * (descriptor & 7)
-
-
 def _fields(line: bytes) -> Fields:
     def once(pairs: list[tuple[str, Any]]) -> Fields:
-        _demand(len(dict(pairs)) == len(pairs), "a field name occurs twice")
+        demand(len(dict(pairs)) == len(pairs), "a field name occurs twice")
         return dict(pairs)
 
     fields = json.loads(line, object_pairs_hook=once)
-    _demand(isinstance(fields, dict), "a record is a JSON object")
+    demand(isinstance(fields, dict), "a record is a JSON object")
     return dict(fields)
 
 
@@ -223,23 +300,34 @@ def _checked(record: Fields) -> Fields:
     match record["kind"]:
         case "entry":
             refs = record.get("refs", [])
-            _demand(_are_digests([record["key"], record["object"], *refs]), "digests of an entry")
-            _demand(_are_numbers([record["generation"], record["created"]]), "numbers of an entry")
-            _demand(isinstance(record["labels"], dict) and len(refs) <= 1024, "labels and refs")
-            _demand(len(_canonical(record["labels"])) <= 64 * 1024, "the labels are too large")
+            demand(_are_digests([record["key"], record["object"], *refs]), "digests of an entry")
+            demand(_are_numbers([record["generation"], record["created"]]), "numbers of an entry")
+            demand(isinstance(record["labels"], dict) and len(refs) <= 1024, "labels and refs")
+            demand(len(_canonical(record["labels"])) <= 64 * 1024, "the labels are too large")
         case "tombstone":
-            _demand(_are_digests([record["key"]]), "the key of a tombstone")
-            _demand(_are_numbers([record["generation"], record["created"]]), "numbers of a tombstone")
+            demand(_are_digests([record["key"]]), "the key of a tombstone")
+            demand(_are_numbers([record["generation"], record["created"]]), "numbers of a tombstone")
         case "location":
-            _demand("pack" not in record, "a pack")
+            demand("pack" not in record, "a pack")
             frames = record.get("frames", {"stored": [], "digests": []})
-            _demand(_are_digests([record["object"], *frames["digests"]]), "digests of a location")
-            _demand(_are_numbers([record["size"], record["stored"], *frames["stored"]]), "numbers")
-            _demand(len(frames["stored"]) == len(frames["digests"]), "frames of a location")
-            _demand(("frames" in record) == (record["size"] > FRAME_CONTENT), "frames of large objects")
-            _demand(record.get("kept", True) is True, "kept is true or absent")
+            demand(_are_digests([record["object"], *frames["digests"]]), "digests of a location")
+            demand(_are_numbers([record["size"], record["stored"], *frames["stored"]]), "numbers")
+            demand(len(frames["stored"]) == len(frames["digests"]), "frames of a location")
+            demand(("frames" in record) == (record["size"] > FRAME_CONTENT), "frames of large objects")
+            demand(record.get("kept", True) is True, "kept is true or absent")
+        case "pack":
+            demand(_are_digests([record["pack"]]) and _are_numbers([record["stored"]]), "a pack")
+            _check_table(record)
+            demand(sum(record["lengths"]) < record["stored"] <= PACK_MAX, "the bytes of a pack")
+        case "kept":
+            demand(_are_digests([record["object"]]), "the object of a kept record")
+        case "doomed":
+            demand(record["what"] in {"pack", "segment"}, "what is doomed")
+            demand(_are_digests([record["digest"]]) and _are_numbers([record["after"]]), "doom")
+        case "replaces":
+            demand(_are_digests([record["segment"]]), "the segment that is replaced")
         case unknown:
-            raise RefusedError(f"version 1 writers write no {unknown}")
+            raise RefusedError(f"a record of unknown kind {unknown}")
     return record
 
 
@@ -269,8 +357,3 @@ def _are_digests(values: list[Any]) -> bool:
 
 def _are_numbers(values: list[Any]) -> bool:
     return all(type(value) is int and 0 <= value <= NUMBER_MAX for value in values)
-
-
-def _demand(holds: bool, rule: str) -> None:
-    if not holds:
-        raise RefusedError(rule)

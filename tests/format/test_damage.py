@@ -132,24 +132,31 @@ def test_a_damaged_large_object_gives_out_no_wrong_byte_in_parts(store: Reposito
         assert store.get(digest) == LARGE
 
 
-def test_every_damaged_byte_of_a_remote_object_is_noticed(
+def test_every_damaged_byte_of_a_remote_pack_is_noticed(
     store: Repository, remote: Path, tmp_path: Path
 ) -> None:
-    """A pull leaves a bad object out and says which; when it is good again, the next pull brings it."""
-    digest, path = pushed(store, remote, SMALL["json"])
-    there = remote / path.relative_to(store.path)
+    """A pull leaves out what is bad of a pack and says so; when it is good again, the next pull brings it."""
+    digest, _ = pushed(store, remote, SMALL["json"])
+    (there,) = (path for path in (remote / "packs").rglob("*") if path.is_file())
     good = there.read_bytes()
     with Repository.open(tmp_path / "other") as other:
         for offset, mask in flips(len(good)):
             damage(there, offset, mask)
             report = other.pull(remote.as_uri())
-            assert [failure.name for failure in report.failures] == [digest]
-            assert not files(other.path, "objects")
+            assert report.failures or other.read_entry(key(0))[1] == SMALL["json"]
+            assert not any(
+                damaged in (there.read_bytes(),) for damaged in files(other.path, "packs").values()
+            )
+            assert not other.verify().failures
             there.write_bytes(good)
+            other.local.index.close()
+            for path in (*other.path.glob("packs/*/*/*"), *other.path.glob("objects/*/*/*")):
+                path.unlink()
+            other.rebuild()
             # The remote is no longer believed to hold it, until a segment says so again.
             other.remote(remote.as_uri()).tracking.reset()
         assert other.pull(remote.as_uri()).objects == 1
-        assert other.read_entry(key(0))[1] == SMALL["json"]
+        assert other.get(digest) == SMALL["json"]
 
 
 def test_every_damaged_byte_of_a_remote_segment_is_noticed(

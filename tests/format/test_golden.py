@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from casstore.events import Event, Warned
 from casstore.repo.repository import Repository
 from tests.format import make_golden
 from tests.format.make_golden import ANSWERS, FIRST_MOMENT, FORGOTTEN, GOLDEN, PUT_BY_HAND, UNPUBLISHED, key
-from tests.format.reader import read_store
+from tests.format.reader import check_promises, read_marker, read_store
 from tests.stores import answers, files
 
 PUBLISHED = {name: content for name, content in ANSWERS.items() if name not in UNPUBLISHED} | {
@@ -100,15 +101,52 @@ def test_another_store_pulls_from_it(golden: Path, tmp_path: Path) -> None:
 
 
 def test_another_store_pushes_into_it(golden: Path, tmp_path: Path) -> None:
-    """As a remote it takes new entries, and what it held stays what it was."""
+    """As a remote it takes new entries, after its marker names packs; what it held stays what it was."""
     before = files(golden, "")
+    marker = before.pop("casstore.json")
     with Repository.open(tmp_path / "store") as repository:
         repository.put_entry(key("new"), b"a new one")
         repository.push(golden.as_uri())
-    assert before.items() <= files(golden, "").items()
+    after = files(golden, "")
+    assert before.items() <= after.items()
+    assert json.loads(after["casstore.json"]) == json.loads(marker) | {"features": ["packs"]}
+    assert any(name.startswith("packs/") for name in after)
     reading = read_store(golden)
     expected = {str(name): content for name, content in ANSWERS.items()}
     assert reading.answers() == expected | {str(key("new")): b"a new one"}
+
+
+def test_it_is_upgraded_where_it_stands(golden: Path, tmp_path: Path) -> None:
+    """Opened as a local store it keeps its marker until it gets what an older casstore could not read."""
+    marker = (golden / "casstore.json").read_bytes()
+    with Repository.open(golden) as repository:
+        assert answers(repository) == ANSWERS
+        repository.put_entry(key("new"), b"a new one")
+        assert not repository.status((tmp_path / "remote").as_uri()).push.failures
+    assert (golden / "casstore.json").read_bytes() == marker
+    with Repository.open(golden) as repository:
+        repository.push((tmp_path / "remote").as_uri())
+        assert answers(repository) == ANSWERS | {key("new"): b"a new one"}
+        assert not repository.verify().failures
+    assert read_marker(golden).features == read_marker(tmp_path / "remote").features == {"packs"}
+    reading = check_promises(tmp_path / "remote")
+    assert reading.answers() == {str(name): content for name, content in ANSWERS.items()} | {
+        str(key("new")): b"a new one"
+    }
+
+
+@pytest.mark.parametrize("change", ["put", "pull"])
+def test_whatever_is_new_upgrades_it(golden: Path, tmp_path: Path, change: str) -> None:
+    """Putting by hand and pulling write what an older casstore could not read, so they upgrade it too."""
+    with Repository.open(tmp_path / "other") as other:
+        other.put_entry(key("another's"), b"answer")
+        other.push((tmp_path / "remote").as_uri())
+    with Repository.open(golden) as repository:
+        if change == "put":
+            repository.put(b"more by hand")
+        else:
+            repository.pull((tmp_path / "remote").as_uri())
+    assert read_marker(golden).features == {"packs"}
 
 
 def test_what_it_holds_can_still_be_made(tmp_path: Path) -> None:

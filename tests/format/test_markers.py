@@ -22,7 +22,7 @@ MARKER: dict[str, Any] = {
 
 NEWER = [
     pytest.param({"version": 2}, "version 2", id="version"),
-    pytest.param({"features": ["packs"]}, "packs", id="feature"),
+    pytest.param({"features": ["packs", "wings"]}, "wings", id="feature"),
     pytest.param({"hash": "blake3"}, "blake3", id="hash"),
     pytest.param({"version": 2, "shards": {"width": 2}}, "version 2", id="version-of-another-form"),
 ]

@@ -13,8 +13,9 @@ import pytest
 from casstore.catalog.records import Entry
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE
-from tests.format.reader import Reading, RefusedError, check_promises, read_marker, read_segment, read_store
-from tests.stores import answer, files, key, noise
+from tests.format.frames import RefusedError
+from tests.format.reader import Reading, check_promises, read_marker, read_segment, read_store
+from tests.stores import answer, damage, files, fill, key, noise
 
 COMPRESSIBLE = b"a line of a large object\n" * 180_000
 
@@ -88,22 +89,52 @@ def test_a_remote_reads_alike_and_keeps_its_promises(store: Repository, tmp_path
     _, entries = seen(store)
     assert reading.entries == entries
     assert reading.answers() == {entry.key: store.read_entry(entry.key)[1] for entry in store.entries()}
-    kept = {location["object"] for location in reading.locations if location.get("kept")}
-    assert kept == {info.digest for info in store.objects() if info.kept}
-    assert all((remote / "objects" / d[0] / d[1] / f"{d}.zst").is_file() for d in kept)
+    assert reading.kept == {info.digest for info in store.objects() if info.kept}
+    assert reading.kept <= reading.located
+    assert reading.packs
 
 
-def test_locations_say_how_an_object_is_stored(store: Repository, tmp_path: Path) -> None:
+def test_the_manifest_says_how_objects_are_stored(store: Repository, tmp_path: Path) -> None:
     """Sizes, stored bytes and the digests of frames stand in the manifest as they are in the files."""
     remote = tmp_path / "remote"
     store.push(remote.as_uri())
-    for location in check_promises(remote).locations:
+    reading = check_promises(remote)
+    large = {info.digest for info in store.objects() if info.size >= 1024 * 1024}
+    assert {location["object"] for location in reading.locations} >= large
+    for location in reading.locations:
         digest = location["object"]
         path = remote / "objects" / digest[0] / digest[1] / f"{digest}.zst"
         assert location["size"] == len(store.get(digest))
         assert location["stored"] == path.stat().st_size
         if location["size"] > FRAME_SIZE:
             assert sum(location["frames"]["stored"]) + 12 == location["stored"]
+    for record in reading.of_kind("pack"):
+        digest = record["pack"]
+        path = remote / "packs" / digest[0] / digest[1] / f"{digest}.zst"
+        assert record["stored"] == path.stat().st_size
+        assert {"objects", "sizes", "lengths"} <= reading.packs[digest].keys()
+
+
+def test_packs_that_arrived_read_alike(store: Repository, tmp_path: Path) -> None:
+    """A store that pulled packs, and one that made packs of what it had, read as casstore reads them."""
+    remote = tmp_path / "remote"
+    store.push(remote.as_uri())
+    with Repository.open(tmp_path / "other") as other:
+        other.pull(remote.as_uri())
+        assert files(other.path, "packs")
+        assert_same(read_store(other.path), other)
+
+
+def test_packs_have_dictionaries(tmp_path: Path) -> None:
+    """With a thousand objects to push, their packs need a dictionary, which is an object of the store."""
+    remote = tmp_path / "remote"
+    with Repository.open(tmp_path / "store") as repository:
+        fill(repository, range(1300))
+        repository.push(remote.as_uri())
+    reading = check_promises(remote)
+    (dictionary,) = {table["dictionary"] for table in reading.packs.values()}
+    assert dictionary in {location["object"] for location in reading.locations}
+    assert reading.answers() == {key(number): answer(number) for number in range(1300)}
 
 
 def test_a_store_with_wider_shards_reads_alike(tmp_path: Path) -> None:
@@ -118,34 +149,40 @@ def test_a_store_with_wider_shards_reads_alike(tmp_path: Path) -> None:
         repository.push(remote.as_uri())
         assert_same(read_store(root), repository)
         assert check_promises(remote).answers() == {key(1): answer(1)}
-        assert read_marker(remote) == (2, 3)
+        assert read_marker(remote).shards == (2, 3)
+        assert read_marker(remote).features == {"packs"}
+        assert files(remote, "packs")
 
 
-def test_a_segment_has_its_records_in_the_recommended_order(store: Repository, tmp_path: Path) -> None:
-    """Claims by key come first, then locations by digest, so that the same records make the same segment."""
+def test_a_segment_has_its_claims_by_key(store: Repository, tmp_path: Path) -> None:
+    """Claims come first, by key, so that the same claims make the same lines."""
     store.push(f"file://{tmp_path}/remote")
     (path,) = (tmp_path / "remote" / "manifest").iterdir()
-    records = read_segment(path)
-    claims = [record["key"] for record in records if record["kind"] != "location"]
-    locations = [record["object"] for record in records if record["kind"] == "location"]
+    kinds = [record["kind"] for record in read_segment(path)]
+    claims = [record["key"] for record in read_segment(path) if "key" in record]
     assert claims == sorted(claims)
-    assert locations == sorted(locations)
-    assert [record["kind"] == "location" for record in records] == sorted(
-        record["kind"] == "location" for record in records
-    )
+    assert {"entry", "tombstone"}.isdisjoint(kinds[len(claims) :])
 
 
 def test_the_second_reader_refuses_what_the_format_forbids(store: Repository, tmp_path: Path) -> None:
     """The reader can say no: a missing object and a file that belongs elsewhere do not pass."""
     remote = tmp_path / "remote"
     store.push(remote.as_uri())
-    digest = store.entry(key(1)).object
+    digest = store.entry(key(4)).object
     path = remote / "objects" / digest[0] / digest[1] / f"{digest}.zst"
     wrong = remote / "objects" / "z" / path.name
     wrong.parent.mkdir()
     path.rename(wrong)
     with pytest.raises(RefusedError, match="wrong folder"):
         check_promises(remote)
-    wrong.unlink()
+    wrong.rename(path)
+    (pack,) = (path for path in (remote / "packs").rglob("*") if path.is_file())
+    good = pack.read_bytes()
+    for offset in range(0, len(good), 211):
+        damage(pack, offset)
+        with pytest.raises(RefusedError, match="digest"):
+            check_promises(remote)
+        pack.write_bytes(good)
+    pack.unlink()
     with pytest.raises(RefusedError, match="missing"):
         check_promises(remote)
