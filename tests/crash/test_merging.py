@@ -19,6 +19,7 @@ from tests.clock import Clock, running_clock
 from tests.crash.aftermath import die
 from tests.crash.test_each_write import DyingBackend, completes, open_through, until_it_completes
 from tests.doubles import CrashingBackend, FaultyBackend
+from tests.format.reader import check_promises
 from tests.stores import answer, answers, files, fill, key, noise, use_backend
 
 FIRST = range(30)
@@ -73,7 +74,8 @@ def expected(*, pushed: bool = True) -> dict[Key, bytes]:
 
 
 def check_newcomer(remote: Path, *, pushed: bool | None = None) -> None:
-    """Check that a newcomer gets all of one state, without a failure."""
+    """Check that nothing leads to nothing, and that a newcomer gets all of one state, without a failure."""
+    check_promises(remote)
     with Repository.open(remote.parent / "newcomer") as newcomer:
         assert newcomer.pull(remote.as_uri()).failures == ()
         found = answers(newcomer)
