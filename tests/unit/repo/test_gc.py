@@ -82,7 +82,9 @@ def test_what_pushes_merged_goes_after_the_grace(
     check(opened, folder_url, answers(store), other)
 
 
-def test_requests_of_a_collection(store: Repository, opened: Open, bucket: Bucket, requests_log: Server) -> None:
+def test_requests_of_a_collection(
+    store: Repository, opened: Open, bucket: Bucket, requests_log: Server
+) -> None:
     """Three LISTs where there is nothing to do; to doom, a pack and a segment; to delete, one each and a look."""
     pushed(store, bucket.url, 4)
     requests_log.clear()
@@ -147,7 +149,12 @@ def test_what_is_only_forgotten_here_stays(
 
 
 def test_what_an_interrupted_push_left_goes(
-    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: Repository,
+    opened: Open,
+    folder_url: str,
+    remote: Path,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not before it is older than the grace, and not before it was doomed for as long."""
     pushed(store, folder_url, 1)
@@ -258,9 +265,7 @@ def test_what_is_not_ours_stays(store: Repository, folder_url: str, remote: Path
     assert all(path.exists() for path in foreign)
 
 
-def test_a_clock_that_is_ahead_deletes_nothing_early(
-    store: Repository, bucket: Bucket, clock: Clock
-) -> None:
+def test_a_clock_that_is_ahead_deletes_nothing_early(store: Repository, bucket: Bucket, clock: Clock) -> None:
     """The server's clock counts, as its answers tell it."""
     pushed(store, bucket.url, 3)
     store.gc(bucket.url)
@@ -430,4 +435,3 @@ def test_events_of_a_collection(store: Repository, folder_url: str, remote: Path
     )
     assert starts[-1] == Started("gc", report.deleted, report.bytes)
     assert events[-1] == Finished("gc")
-

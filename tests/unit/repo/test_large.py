@@ -323,7 +323,8 @@ def test_partial_file_at_work_is_not_old(
             seen.append(partial.stat().st_mtime)
             return super().read_range(name, start, length)
 
-    bring(ObjectStore(Looking(source.backend), source._shards, Codec(), spool, source.dictionaries), known, spool)
+    looking = Looking(source.backend)
+    bring(ObjectStore(looking, source._shards, Codec(), spool, source.dictionaries), known, spool)
     assert min(seen) > time.time() - 3600
 
 
