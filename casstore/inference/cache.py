@@ -155,6 +155,7 @@ class Cache:
         sample: int | None = None,
         namespace: str | None = None,
         max_age: MaxAge = None,
+        tag: str | None = None,
     ) -> CachedClient: ...
 
     @overload
@@ -166,6 +167,7 @@ class Cache:
         sample: int | None = None,
         namespace: str | None = None,
         max_age: MaxAge = None,
+        tag: str | None = None,
     ) -> AsyncCachedClient: ...
 
     def wrap(
@@ -176,6 +178,7 @@ class Cache:
         sample: int | None = None,
         namespace: str | None = None,
         max_age: MaxAge = None,
+        tag: str | None = None,
     ) -> CachedClient | AsyncCachedClient:
         """Return `client` with its answers kept; what is given here overrides the cache's settings.
 
@@ -184,7 +187,7 @@ class Cache:
         Raises:
             ConfigError: A setting is wrong.
         """
-        overrides = _overrides(mode, sample, namespace, max_age)
+        overrides = _overrides(mode, sample, namespace, max_age, tag)
         if inspect.iscoroutinefunction(client.converse):
             from casstore.inference.asynchronous import AsyncCachedClient
 
@@ -199,6 +202,7 @@ class Cache:
         sample: int | None = None,
         namespace: str | None = None,
         max_age: MaxAge = None,
+        tag: str | None = None,
     ) -> Iterator[None]:
         """Override settings for the calls made in a ``with`` block.
 
@@ -209,7 +213,7 @@ class Cache:
             ConfigError: A setting is wrong.
         """
         outer = _using.get()
-        mine = {**outer.get(id(self), {}), **_overrides(mode, sample, namespace, max_age)}
+        mine = {**outer.get(id(self), {}), **_overrides(mode, sample, namespace, max_age, tag)}
         token = _using.set({**outer, id(self): mine})
         try:
             yield
@@ -329,7 +333,11 @@ def _nothing() -> None:
 
 
 def _overrides(
-    mode: str | Mode | None, sample: int | None, namespace: str | None, max_age: MaxAge
+    mode: str | Mode | None,
+    sample: int | None,
+    namespace: str | None,
+    max_age: MaxAge,
+    tag: str | None,
 ) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if mode is not None:
@@ -342,6 +350,8 @@ def _overrides(
         given["namespace"] = namespace
     if max_age is not None:
         given["max_age"] = _seconds(max_age)
+    if tag is not None:
+        given["tag"] = tag
     return given
 
 
