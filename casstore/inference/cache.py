@@ -32,6 +32,8 @@ from casstore.repo.repository import Repository
 if TYPE_CHECKING:  # loaded when they are used: a process that only hits needs none of them
     from casstore.digest import Key
     from casstore.inference.asynchronous import AsyncCachedClient
+    from casstore.inference.http.core import HttpCache
+    from casstore.inference.http.core import Outcome as HttpOutcome
     from casstore.inference.memoize import Returned
     from casstore.inference.prices import Prices
     from casstore.inference.pushing import Push, Pusher
@@ -126,6 +128,8 @@ class Cache:
         self.async_flights: Flights[Outcome] = Flights()
         self.function_flights: Flights[Returned[Any]] = Flights()
         self.async_function_flights: Flights[Returned[Any]] = Flights()
+        self.http_flights: Flights[HttpOutcome] = Flights()
+        self.async_http_flights: Flights[HttpOutcome] = Flights()
 
     def _opened(self, repository: EntryStore | str | Path | None) -> EntryStore | None:
         if repository is None or isinstance(repository, (str, Path)):
@@ -252,6 +256,23 @@ class Cache:
             return memoized(function, self, memo)
 
         return decorate if function is None else decorate(function)
+
+    def http(self, **rules: Any) -> HttpCache:
+        """Return this cache for requests over HTTP; see `casstore.cached` and `casstore.install`.
+
+        Args:
+            rules: The fields of `casstore.inference.http.material.Rules`.
+
+        Raises:
+            ConfigError: There is no such rule, or it has a wrong value.
+        """
+        from casstore.inference.http.core import HttpCache, rules_of
+
+        return HttpCache(self, rules_of(rules))
+
+    def reasons(self) -> dict[str, int]:
+        """Return how often, in this process, a request passed by or a reply was not stored, by reason."""
+        return self._ledger.reasons()
 
     def stats(self) -> Savings:
         """Return what was spent and saved through this cache, in this process."""
