@@ -266,7 +266,8 @@ class Cache:
         Raises:
             ConfigError: There is no such rule, or it has a wrong value.
         """
-        from casstore.inference.http.core import HttpCache, rules_of
+        from casstore.inference.http.core import HttpCache
+        from casstore.inference.http.material import rules_of
 
         return HttpCache(self, rules_of(rules))
 

@@ -1,6 +1,6 @@
 """One exchange from beginning to end, for asyncio.  Floor: inference.
 
-The steps are `HttpCache`'s; those that may block run in a thread. Like `HttpCache.run`, it knows no HTTP library.
+The steps are `HttpCache`'s; those that may block run in a thread. Like that, it knows no HTTP library.
 """
 
 from __future__ import annotations
@@ -46,9 +46,12 @@ async def _ask(http: HttpCache, ask: Ask, send: AsyncSend) -> Outcome:
     started = time.perf_counter()
     sent = await send(ask)
     seconds = time.perf_counter() - started
-    return (
-        Outcome(sent) if isinstance(sent, Opaque) else await asyncio.to_thread(http.keep, ask, sent, seconds)
-    )
+    if isinstance(sent, Opaque):
+        return Outcome(sent)
+    kept = await asyncio.to_thread(http.guard.attempt, "keep a reply", http.keep, ask, sent, seconds)
+    if kept is None and ask.body is not None:  # the reply is to a part of what was wanted
+        return await _ask(http, Ask(ask.opened), send)
+    return kept or Outcome(sent)
 
 
 @asynccontextmanager

@@ -10,13 +10,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from casstore.errors import ConfigError
-from casstore.inference.http.controls import GATEWAY_TIMEOUT, STATE_HEADER, marked, overrides_in, refusal
-from casstore.inference.http.endpoints import ENDPOINTS
+from casstore.inference.guard import Guard
+from casstore.inference.http.controls import (
+    BAD_REQUEST,
+    GATEWAY_TIMEOUT,
+    STATE_HEADER,
+    marked,
+    overrides_in,
+    refusal,
+)
+from casstore.inference.http.endpoints import Endpoint, endpoint_at
 from casstore.inference.http.exchange import HttpReply, HttpRequest
 from casstore.inference.http.material import Material, Passed, Rules, Subject, material
 from casstore.inference.http.stored import (
@@ -110,30 +118,38 @@ class HttpCache:
     Args:
         cache: Where replies are kept.
         rules: What the program set.
+
+    Attributes:
+        guard: What makes faults of this layer harmless; those of the store have the cache's own.
     """
 
     def __init__(self, cache: Cache, rules: Rules) -> None:
         self.cache = cache
         self.rules = rules
+        self.guard = Guard()
 
     # The steps.
 
-    def open(self, request: HttpRequest) -> Opened | Passed:
-        """Return what will be asked, and its key; or why it passes by the cache.
+    def knows(self, request: HttpRequest) -> Endpoint | None:
+        """Return the endpoint a request is for, without a look at its body; None where that is not needed."""
+        return endpoint_at(request.path, self.rules.endpoints) if request.method == "POST" else None
+
+    def open(self, request: HttpRequest) -> Opened | Passed | HttpReply:
+        """Return what will be asked, and its key; or why it passes by the cache; or the cache's refusal.
 
         Args:
             request: The request, with the cache's own headers, if the program set any.
-
-        Raises:
-            ConfigError: A header of the cache has no meaning.
         """
-        settings = self.settings(overrides_in(request.headers))
+        try:
+            settings = self.settings(overrides_in(request.headers))
+        except ConfigError as error:
+            return refusal(BAD_REQUEST, f"casstore: {error}")
         if settings.mode is Mode.BYPASS:
             return Passed("bypass", "the mode is bypass")
         found = self.material_of(request, settings)
-        if isinstance(found, Passed):
-            return found
-        return self._opened(request, found, settings)
+        if isinstance(found, Material):
+            return self._opened(request, found, settings)
+        return self.refuse(request, found) if settings.mode is Mode.OFFLINE else found
 
     def settings(self, overrides: Mapping[str, Any]) -> Settings:
         """Return what holds for a call now: what the environment says, else its headers, else the cache."""
@@ -270,10 +286,6 @@ class HttpCache:
 
     # What cannot be asked.
 
-    def offline(self, overrides: Mapping[str, Any]) -> bool:
-        """Tell whether nothing may be asked."""
-        return self.settings(overrides).mode is Mode.OFFLINE
-
     def refused(self, ask: Ask) -> HttpReply | None:
         """Return the reply to what may not be asked; None where it may."""
         if ask.opened.call.settings.mode is not Mode.OFFLINE:
@@ -300,6 +312,19 @@ class HttpCache:
         outcome = self.hit(held)
         self.count_hit(opened, outcome)
         return outcome.shared
+
+    def replayed(self, opened: Opened) -> StoredReply | HttpReply | None:
+        """Return a stored stream, counted; the refusal where it may not be asked for; None on a miss.
+
+        It may block. Streams do not wait for identical ones: a program that reads two at once would stop.
+        """
+        found = self.find(opened)
+        if found is None:
+            return self.refused(Ask(opened))
+        self.count_hit(opened, Outcome(found.reply, found.reply, found.original))
+        return replace(
+            found, reply=replace(found.reply, headers=marked(found.reply.headers, "hit", found.key))
+        )
 
     def run(self, opened: Opened, send: Send) -> HttpReply | Opaque:
         """Return the reply to a request that is no stream, stored or new.
@@ -332,7 +357,12 @@ class HttpCache:
         started = time.perf_counter()
         sent = send(ask)
         seconds = time.perf_counter() - started
-        return Outcome(sent) if isinstance(sent, Opaque) else self.keep(ask, sent, seconds)
+        if isinstance(sent, Opaque):
+            return Outcome(sent)
+        kept = self.guard.attempt("keep a reply", self.keep, ask, sent, seconds)
+        if kept is None and ask.body is not None:  # the reply is to a part of what was wanted
+            return self._ask(Ask(ask.opened), send)
+        return kept or Outcome(sent)
 
     def given(self, opened: Opened, outcome: Outcome, *, own: bool) -> HttpReply | Opaque:
         """Return what a caller gets, and count it if it is a hit."""
@@ -362,23 +392,3 @@ class HttpCache:
         from casstore.inference.http.turns import Turns
 
         return Turns(folder)
-
-
-def rules_of(given: Mapping[str, Any]) -> Rules:
-    """Return the rules that a program set.
-
-    Raises:
-        ConfigError: There is no such rule, or it has a wrong value.
-    """
-    unknown = set(given) - {each.name for each in fields(Rules)}
-    if unknown:
-        raise ConfigError(f"no such rule: {', '.join(sorted(unknown))}")
-    if given.get("streams", "pass") not in ("pass", "record"):
-        raise ConfigError(f"streams 'pass' or are 'record'ed, not {given['streams']!r}")
-    strange = set(given.get("endpoints", {}).values()) - set(ENDPOINTS)
-    if strange:
-        raise ConfigError(f"no such endpoint: {', '.join(sorted(strange))}")
-    ignored = given.get("ignore_fields", ())
-    if isinstance(ignored, str):
-        raise ConfigError("ignore_fields is a collection of names")
-    return Rules(**{**given, "ignore_fields": frozenset(ignored)})

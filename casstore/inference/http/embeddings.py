@@ -38,8 +38,8 @@ def parts(body: bytes, weights: Sequence[int]) -> list[bytes]:
 
     Args:
         body: The reply to all of them.
-        weights: For each input its size: tokens are told for all inputs together, and are shared out by it, so
-            that they add up to what was told.
+        weights: For each input its size: tokens are told for all inputs together, and are shared out by it,
+            so that they add up to what was told.
 
     Raises:
         FormatError: The reply does not have one embedding an input.

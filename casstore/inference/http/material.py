@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
 from casstore.digest import Key, digest_of
-from casstore.errors import FormatError
+from casstore.errors import ConfigError, FormatError
 from casstore.inference.canonical import CanonicalError, canonical
 from casstore.inference.http.endpoints import (
+    ENDPOINTS,
     Endpoint,
     alias_of,
     endpoint_at,
@@ -81,6 +82,26 @@ class Rules:
 
 
 PLAIN_RULES: Final = Rules()
+
+
+def rules_of(given: Mapping[str, Any]) -> Rules:
+    """Return the rules that a program set.
+
+    Raises:
+        ConfigError: There is no such rule, or it has a wrong value.
+    """
+    unknown = set(given) - {each.name for each in fields(Rules)}
+    if unknown:
+        raise ConfigError(f"no such rule: {', '.join(sorted(unknown))}")
+    if given.get("streams", "pass") not in ("pass", "record"):
+        raise ConfigError(f"streams 'pass' or are 'record'ed, not {given['streams']!r}")
+    strange = set(given.get("endpoints", {}).values()) - set(ENDPOINTS)
+    if strange:
+        raise ConfigError(f"no such endpoint: {', '.join(sorted(strange))}")
+    ignored = given.get("ignore_fields", ())
+    if isinstance(ignored, str):
+        raise ConfigError("ignore_fields is a collection of names")
+    return Rules(**{**given, "ignore_fields": frozenset(ignored)})
 
 
 @dataclass(frozen=True, slots=True)

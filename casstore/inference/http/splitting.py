@@ -45,7 +45,7 @@ def look_for_parts(http: HttpCache, opened: Opened) -> Outcome | Ask:
 
 
 def keep_parts(http: HttpCache, ask: Ask, reply: HttpReply, seconds: float) -> Outcome:
-    """Keep a reply to the inputs that were missing, each by itself, and return the reply to all; may block."""
+    """Keep a reply to the missing inputs, each by itself, and return the reply to all; may block."""
     opened = ask.opened
     asked = [part for part, found in zip(opened.parts, ask.found, strict=True) if found is None]
     verdict = judge(opened.subject, reply, http.cache.keep)

@@ -58,10 +58,12 @@ class Tap:
 
     def feed(self, piece: bytes) -> None:
         """Take a piece of the body, as it came."""
-        if self._decoder is None:
-            return
+        if self._decoder is not None:
+            self._http.guard.attempt("follow a stream", self._take, self._decoder, piece)
+
+    def _take(self, decoder: Decoder, piece: bytes) -> None:
         try:
-            plain = self._decoder.feed(piece)
+            plain = decoder.feed(piece)
         except FormatError:
             self._decoder = None
             return
@@ -89,7 +91,7 @@ class Tap:
         """Judge, store and count; may block. Only the first call does something."""
         if not self._closed:
             self._closed = True
-            self._http.cache.guard.attempt("store a stream", self._finish)
+            self._http.guard.attempt("store a stream", self._finish)
 
     def _finish(self) -> None:
         seconds = time.perf_counter() - self._started
