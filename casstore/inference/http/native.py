@@ -164,10 +164,11 @@ def loaded(thing: object) -> Library:
     Raises:
         ConfigError: It is of none that is known.
     """
-    for kind in type(thing).__mro__:
-        name = kind.__module__.partition(".")[0]
-        if name in LIBRARIES:
-            return library_called(name)
+    # By the classes themselves: openai renames the module of those that it hands on.
+    for module in filter(None, map(sys.modules.get, LIBRARIES)):
+        kinds = (module.BaseTransport, module.AsyncBaseTransport, module.Client, module.AsyncClient)
+        if isinstance(thing, kinds):
+            return library_called(module.__name__)
     raise ConfigError(f"neither of httpx nor of httpx2: {type(thing).__name__}")
 
 

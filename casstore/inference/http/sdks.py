@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from casstore.errors import ConfigError
-from casstore.inference.http.native import LIBRARIES
+from casstore.inference.http.native import loaded
 from casstore.inference.http.transport import wrapped
 
 if TYPE_CHECKING:
@@ -103,9 +103,11 @@ def _http_clients(client: object) -> Iterator[Any]:
 
 
 def _is_http(thing: object) -> bool:
-    return hasattr(thing, "_transport") and any(
-        kind.__module__.partition(".")[0] in LIBRARIES for kind in type(thing).__mro__
-    )
+    try:
+        loaded(thing)
+    except ConfigError:
+        return False
+    return hasattr(thing, "_transport")
 
 
 def _at(thing: Any, path: str) -> Any:
