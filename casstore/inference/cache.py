@@ -32,6 +32,8 @@ from casstore.repo.repository import Repository
 if TYPE_CHECKING:  # loaded when they are used: a process that only hits needs none of them
     from casstore.digest import Key
     from casstore.inference.asynchronous import AsyncCachedClient
+    from casstore.inference.http.core import HttpCache
+    from casstore.inference.http.core import Outcome as HttpOutcome
     from casstore.inference.memoize import Returned
     from casstore.inference.prices import Prices
     from casstore.inference.pushing import Push, Pusher
@@ -126,6 +128,8 @@ class Cache:
         self.async_flights: Flights[Outcome] = Flights()
         self.function_flights: Flights[Returned[Any]] = Flights()
         self.async_function_flights: Flights[Returned[Any]] = Flights()
+        self.http_flights: Flights[HttpOutcome] = Flights()
+        self.async_http_flights: Flights[HttpOutcome] = Flights()
 
     def _opened(self, repository: EntryStore | str | Path | None) -> EntryStore | None:
         if repository is None or isinstance(repository, (str, Path)):
@@ -155,6 +159,7 @@ class Cache:
         sample: int | None = None,
         namespace: str | None = None,
         max_age: MaxAge = None,
+        tag: str | None = None,
     ) -> CachedClient: ...
 
     @overload
@@ -166,6 +171,7 @@ class Cache:
         sample: int | None = None,
         namespace: str | None = None,
         max_age: MaxAge = None,
+        tag: str | None = None,
     ) -> AsyncCachedClient: ...
 
     def wrap(
@@ -176,6 +182,7 @@ class Cache:
         sample: int | None = None,
         namespace: str | None = None,
         max_age: MaxAge = None,
+        tag: str | None = None,
     ) -> CachedClient | AsyncCachedClient:
         """Return `client` with its answers kept; what is given here overrides the cache's settings.
 
@@ -184,7 +191,7 @@ class Cache:
         Raises:
             ConfigError: A setting is wrong.
         """
-        overrides = _overrides(mode, sample, namespace, max_age)
+        overrides = _overrides(mode, sample, namespace, max_age, tag)
         if inspect.iscoroutinefunction(client.converse):
             from casstore.inference.asynchronous import AsyncCachedClient
 
@@ -199,6 +206,7 @@ class Cache:
         sample: int | None = None,
         namespace: str | None = None,
         max_age: MaxAge = None,
+        tag: str | None = None,
     ) -> Iterator[None]:
         """Override settings for the calls made in a ``with`` block.
 
@@ -209,7 +217,7 @@ class Cache:
             ConfigError: A setting is wrong.
         """
         outer = _using.get()
-        mine = {**outer.get(id(self), {}), **_overrides(mode, sample, namespace, max_age)}
+        mine = {**outer.get(id(self), {}), **_overrides(mode, sample, namespace, max_age, tag)}
         token = _using.set({**outer, id(self): mine})
         try:
             yield
@@ -248,6 +256,24 @@ class Cache:
             return memoized(function, self, memo)
 
         return decorate if function is None else decorate(function)
+
+    def http(self, **rules: Any) -> HttpCache:
+        """Return this cache for requests over HTTP; see `casstore.cached` and `casstore.install`.
+
+        Args:
+            rules: The fields of `casstore.inference.http.material.Rules`.
+
+        Raises:
+            ConfigError: There is no such rule, or it has a wrong value.
+        """
+        from casstore.inference.http.core import HttpCache
+        from casstore.inference.http.material import rules_of
+
+        return HttpCache(self, rules_of(rules))
+
+    def reasons(self) -> dict[str, int]:
+        """Return how often, in this process, a request passed by or a reply was not stored, by reason."""
+        return self._ledger.reasons()
 
     def stats(self) -> Savings:
         """Return what was spent and saved through this cache, in this process."""
@@ -329,7 +355,11 @@ def _nothing() -> None:
 
 
 def _overrides(
-    mode: str | Mode | None, sample: int | None, namespace: str | None, max_age: MaxAge
+    mode: str | Mode | None,
+    sample: int | None,
+    namespace: str | None,
+    max_age: MaxAge,
+    tag: str | None,
 ) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if mode is not None:
@@ -342,6 +372,8 @@ def _overrides(
         given["namespace"] = namespace
     if max_age is not None:
         given["max_age"] = _seconds(max_age)
+    if tag is not None:
+        given["tag"] = tag
     return given
 
 

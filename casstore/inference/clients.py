@@ -113,7 +113,11 @@ class Steps(Generic[C]):
             return request, Call(settings, None)
         try:
             canonical = canonical_request(
-                request, namespace=settings.namespace, sample=settings.sample, aliases=cache.aliases
+                request,
+                namespace=settings.namespace,
+                sample=settings.sample,
+                tag=settings.tag,
+                aliases=cache.aliases,
             )
         except CanonicalError as error:
             cache.guard.warn("key", "a request is not cached, as it is no JSON (%s)", error)

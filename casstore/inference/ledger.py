@@ -18,6 +18,7 @@ FUNCTION = "function"
 """The provider under which calls of memoized functions are counted."""
 
 _SPENT = ("calls", "unpriced_calls", "spent")
+_REASONS = ("uncached_", "unstored_")
 _SAVED = ("hits", "unpriced_hits", "saved")
 
 
@@ -98,6 +99,16 @@ class Ledger:
         """Return the sum over all models."""
         with self._lock:
             return _sum(pair for known in self._counts.values() for pair in known.items())
+
+    def reasons(self) -> dict[str, int]:
+        """Return why calls were not kept, and how often, over all models."""
+        sums: dict[str, int] = {}
+        with self._lock:
+            for known in self._counts.values():
+                for name, value in known.items():
+                    if name.startswith(_REASONS):
+                        sums[name] = sums.get(name, 0) + int(value)
+        return sums
 
     def by_model(self) -> dict[tuple[str, str], Savings]:
         """Return the sums by provider and model."""

@@ -89,6 +89,7 @@ class Memo:
                 bound.arguments,
                 namespace=settings.namespace,
                 sample=settings.sample,
+                tag=settings.tag,
             )
         except CanonicalError as error:
             if settings.mode is Mode.OFFLINE:

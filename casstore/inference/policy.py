@@ -41,11 +41,16 @@ _LIMITS = (
     "max_output_tokens",
     "max_new_tokens",
     "max_tokens_to_sample",
+    "max_gen_len",
+    "maxTokens",
 )
 _NESTED_LIMITS = (
     ("inferenceConfig", "maxTokens"),
     ("generationConfig", "maxOutputTokens"),
     ("additionalModelRequestFields", "max_tokens"),
+    ("inferenceConfig", "max_new_tokens"),
+    ("textGenerationConfig", "maxTokenCount"),
+    ("options", "num_predict"),
 )
 
 
@@ -58,12 +63,14 @@ class Settings:
         sample: Which of several answers to one request is wanted.
         namespace: Keeps answers of different projects apart.
         max_age: Oldest answer accepted, in seconds; None for any.
+        tag: Keeps calls apart that a program tells apart: the name of an experiment, say.
     """
 
     mode: Mode = Mode.NORMAL
     sample: int = 0
     namespace: str = ""
     max_age: float | None = None
+    tag: str = ""
 
 
 def parse_mode(text: str | Mode) -> Mode:
@@ -103,18 +110,27 @@ def token_limit(body: Mapping[str, Any]) -> int | None:
     return next((limit for limit in found if isinstance(limit, int)), None)
 
 
-def why_not_stored(body: Mapping[str, Any], response: Response, keep: Collection[Keep]) -> str | None:
+def why_not_stored(
+    body: Mapping[str, Any], response: Response, keep: Collection[Keep], *, content: bool = False
+) -> str | None:
     """Return why a complete answer is not stored; None when it is.
 
     An answer cut off by a limit that does not stand in the request is not stored: another day's default limit
     would give another answer to the same key.
+
+    Args:
+        body: The body of the request.
+        response: The answer.
+        keep: Answers to be stored all the same.
+        content: The answer holds something besides text and tool calls: an image, vectors.
     """
     if response.stop_reason == "filtered" and "filtered" not in keep:
         return "filtered"
     if response.truncated and token_limit(body) is None:
         return "truncated by a limit that is not in the request"
     if (
-        not response.text.strip()
+        not content
+        and not response.text.strip()
         and response.stop_reason not in ("tool_use", "filtered")
         and "empty" not in keep
     ):
