@@ -55,6 +55,8 @@ def cached(client: C, cache: Cache | None = None, **rules: Any) -> C:
         client: A client, sync or async, of OpenAI, Azure, Anthropic (also on Bedrock), google-genai, Mistral
             or Groq; a ``ChatOpenAI``; a model or provider of pydantic-ai over one of these; or a client of
             httpx or httpx2. Its copies share its transports. Doing it again sets another cache or rules.
+            Of Bedrock: a client of boto3, a ``ChatBedrockConverse``, or a ``boto3.Session``, for all clients
+            that it makes from then on.
         cache: Where replies are kept; by default a cache over the user's own store.
         rules: The fields of `casstore.inference.http.material.Rules`: ``streams="record"`` and so on.
 
@@ -62,6 +64,12 @@ def cached(client: C, cache: Cache | None = None, **rules: Any) -> C:
         ConfigError: The client is of none of these, or a rule is wrong.
     """
     http = (default_cache() if cache is None else cache).http(**rules)
+    target = _of_boto(client)
+    if target is not None:
+        from casstore.inference.adapters.boto import attach
+
+        attach(http, target)
+        return client
     for each in _http_clients(client):
         _wrap(http, each)
     return client
@@ -83,6 +91,14 @@ def transport(inner: C, cache: Cache | None = None, **rules: Any) -> C:
     http = (default_cache() if cache is None else cache).http(**rules)
     shell: C = wrapped(http, inner)
     return shell
+
+
+def _of_boto(client: object) -> Any:
+    """Return the client or session of boto3 that `client` is or has; None where there is none."""
+    packages = {kind.__module__.partition(".")[0] for kind in type(client).__mro__}
+    if "langchain_aws" in packages:
+        return getattr(client, "client", None)
+    return client if packages & {"boto3", "botocore"} else None
 
 
 def _http_clients(client: object) -> Iterator[Any]:
