@@ -56,13 +56,13 @@ def _attach_client(http: HttpCache, client: Any) -> None:
 
 
 def _attach_session(http: HttpCache, session: Any) -> None:
-    def add_base(base_classes: list[type[Any]], **_: Any) -> None:
-        def begin(self: Any, *args: Any, **kwargs: Any) -> None:
-            super(made, self).__init__(*args, **kwargs)
+    class CachedBedrock:
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
             _attach_client(http, self)
 
-        made = type("CachedBedrock", (), {"__init__": begin})
-        base_classes.insert(0, made)
+    def add_base(base_classes: list[type[Any]], **_: Any) -> None:
+        base_classes.insert(0, CachedBedrock)
 
     event = f"creating-client-class.{SERVICE}"
     session.events.unregister(event, unique_id=_ID)
@@ -133,7 +133,7 @@ class Bedrock:
 
     def _watched(self, about: Opened | Passed, model: Any, params: dict[str, Any], context: Any) -> Any:
         if about.subject is None:
-            self._http.count_passed(about)  # type: ignore[arg-type]  # only what passed has no subject
+            self._http.count_passed(about)
             return None
         started = time.perf_counter()
         response, parsed = self._send(model, params, context)
