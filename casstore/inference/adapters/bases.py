@@ -34,7 +34,7 @@ _REGIONS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def provider_in(model: str, named: object = None) -> str:
-    """Return the provider that the caller or a model's name tells; OpenAI is the one that need not be told."""
+    """Return the provider that the caller or a model's name tells; OpenAI's models need not tell it."""
     if isinstance(named, str) and named:
         return named
     return model.partition("/")[0] if "/" in model else "openai"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import litellm
 from litellm.caching.caching import Cache as LitellmCache
+from litellm.caching.caching_handler import CachingHandlerResponse
 
 from casstore.errors import ConfigError
 from casstore.inference.adapters.bases import address_of, host_of, plain, provider_in
@@ -78,7 +79,7 @@ class CasstoreCache(LitellmCache):  # type: ignore[misc]  # Any where litellm is
     """Keeps the replies of completions and embeddings that are asked for through litellm.
 
     A sync and an async completion share their replies; async embeddings are kept input by input, as litellm
-    asks for them.
+    asks for them, and pass by with versions of it that mix up the inputs.
 
     Args:
         cache: Where replies are kept; by default a cache over the user's own store.
@@ -92,10 +93,11 @@ class CasstoreCache(LitellmCache):  # type: ignore[misc]  # Any where litellm is
         if streams not in ("pass", "record"):
             raise ConfigError(f"streams 'pass' or are 'record'ed, not {streams!r}")
         _check_that_hits_work()
-        super().__init__(type="local", supported_call_types=list(CALLS))
+        super().__init__(type="local", supported_call_types=[each for each in CALLS if _is_safe(each)])
         self._lookups = Lookups(cache, "litellm")
         self._streams = streams
-        self._items: dict[str, Opened] = {}
+        self._items: dict[str, tuple[Opened, str]] = {}
+        self._missed: dict[str, set[str]] = {}
 
     def get_cache_key(self, *_: Any, **kwargs: Any) -> str:
         """Return the key of a call; empty where it has none."""
@@ -103,9 +105,8 @@ class CasstoreCache(LitellmCache):  # type: ignore[misc]  # Any where litellm is
         if opened is None:
             return ""
         if "input" in kwargs:  # the next that litellm tells of this embedding is the key alone
-            if len(self._items) >= _MOST:
-                self._items.clear()
-            self._items[opened.material.key] = opened
+            _make_room(self._items)
+            self._items[opened.material.key] = opened, str(kwargs.get("litellm_call_id"))
         return opened.material.key
 
     def get_cache(self, **kwargs: Any) -> Any:
@@ -159,11 +160,21 @@ class CasstoreCache(LitellmCache):  # type: ignore[misc]  # Any where litellm is
             self._lookups.keep(opened, result.encode())
 
     def _item(self, key: str) -> Any:
-        return self._found(self._items.pop(key, None))
+        if key not in self._items:
+            return None
+        opened, call = self._items[key]
+        found = self._found(opened)
+        if found is None:
+            _make_room(self._missed)
+            self._missed.setdefault(call, set()).add(key)
+        return found
 
     def _add_items(self, result: Any, kwargs: JSON) -> None:
         inputs = kwargs.get("input")
         inputs = inputs if isinstance(inputs, list) else [inputs]
+        missed = self._missed.pop(str(kwargs.get("litellm_call_id")), set())
+        if len(inputs) != len(result.data):  # some versions ask for what missed, and tell of all
+            inputs = [one for one in inputs if self.get_cache_key(**{**kwargs, "input": one}) in missed]
         if kwargs.get("caching") is not False and len(inputs) == len(result.data):
             for index, one in enumerate(inputs):
                 self._lookups.cache.guard.attempt(
@@ -179,6 +190,20 @@ class CasstoreCache(LitellmCache):  # type: ignore[misc]  # Any where litellm is
         usage = Usage(input=told["response"].get("prompt_tokens") or 0)
         response = Response("", "end", usage, str(result.model or ""))
         self._lookups.keep(opened, spelled(told["response"]), Verdict(None, response=response))
+
+
+def _is_safe(call: str) -> bool:
+    """Tell whether litellm gives right answers from a cache.
+
+    Where some inputs of async embeddings were stored and others not, versions before it knew of this field
+    asked for all, and took the first vectors for those of the inputs that missed.
+    """
+    return call != "aembedding" or "embedding_uncached_input" in CachingHandlerResponse.model_fields
+
+
+def _make_room(remembered: dict[str, Any]) -> None:
+    if len(remembered) >= _MOST:
+        remembered.clear()
 
 
 def _check_that_hits_work() -> None:
