@@ -121,7 +121,7 @@ class _AsyncTapped:
             await asyncio.to_thread(self._tap.close)
 
 
-def _pieces(stored: StoredReply) -> Iterator[tuple[float, bytes]]:
+def pieces(stored: StoredReply) -> Iterator[tuple[float, bytes]]:
     """Yield the pieces of a stream, each after the seconds to wait for it."""
     ends = [0]
     for length, _ in stored.pace:
@@ -135,7 +135,7 @@ class _Paced:
         self._stored = stored
 
     def __iter__(self) -> Iterator[bytes]:
-        for seconds, piece in _pieces(self._stored):
+        for seconds, piece in pieces(self._stored):
             time.sleep(seconds)
             yield piece
 
@@ -147,7 +147,7 @@ class _AsyncPaced:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         import asyncio
 
-        for seconds, piece in _pieces(self._stored):
+        for seconds, piece in pieces(self._stored):
             await asyncio.sleep(seconds)
             yield piece
 

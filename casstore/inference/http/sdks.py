@@ -10,11 +10,12 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from casstore.errors import ConfigError
-from casstore.inference.http.native import loaded
-from casstore.inference.http.transport import wrapped
+from casstore.inference.http.native import LIBRARIES, loaded
+from casstore.inference.http.transport import CacheTransport, wrapped
 
 if TYPE_CHECKING:
     from casstore.inference.cache import Cache
@@ -55,6 +56,8 @@ def cached(client: C, cache: Cache | None = None, **rules: Any) -> C:
         client: A client, sync or async, of OpenAI, Azure, Anthropic (also on Bedrock), google-genai, Mistral
             or Groq; a ``ChatOpenAI``; a model or provider of pydantic-ai over one of these; or a client of
             httpx or httpx2. Its copies share its transports. Doing it again sets another cache or rules.
+            Of Bedrock: a client of boto3, a ``ChatBedrockConverse``, or a ``boto3.Session``, for all clients
+            that it makes from then on.
         cache: Where replies are kept; by default a cache over the user's own store.
         rules: The fields of `casstore.inference.http.material.Rules`: ``streams="record"`` and so on.
 
@@ -62,6 +65,12 @@ def cached(client: C, cache: Cache | None = None, **rules: Any) -> C:
         ConfigError: The client is of none of these, or a rule is wrong.
     """
     http = (default_cache() if cache is None else cache).http(**rules)
+    target = _of_boto(client)
+    if target is not None:
+        from casstore.inference.adapters.boto import attach
+
+        attach(http, target)
+        return client
     for each in _http_clients(client):
         _wrap(http, each)
     return client
@@ -85,10 +94,20 @@ def transport(inner: C, cache: Cache | None = None, **rules: Any) -> C:
     return shell
 
 
+def _of_boto(client: object) -> Any:
+    """Return the client or session of boto3 that `client` is or has; None where there is none."""
+    packages = {kind.__module__.partition(".")[0] for kind in type(client).__mro__}
+    if "langchain_aws" in packages:
+        return getattr(client, "client", None)
+    return client if packages & {"boto3", "botocore"} else None
+
+
 def _http_clients(client: object) -> Iterator[Any]:
     packages = [kind.__module__.partition(".")[0] for kind in type(client).__mro__]
     package = next((each for each in packages if each in _PATHS), None)
     if package is not None:
+        if package == "langchain_openai":
+            _unshare(client)
         found = [_at(client, path) for path in _PATHS[package]]
         if not any(map(_is_http, found)):
             raise ConfigError(f"no client of httpx or httpx2 in this {type(client).__name__}")
@@ -100,6 +119,20 @@ def _http_clients(client: object) -> Iterator[Any]:
         yield client
     else:
         raise ConfigError(f"not a client that a cache can be put before: {type(client).__name__}")
+
+
+def _unshare(model: Any) -> None:
+    """Give a model's clients an HTTP client each: LangChain lets all models at one address share one."""
+    for sdk in (model.root_client, model.root_async_client):
+        http = getattr(sdk, "_client", None)
+        if _is_http(http) and not isinstance(http._transport, CacheTransport):  # noqa: SLF001 — as below
+            sdk._client = copy(http)  # noqa: SLF001 — likewise
+            # Without the SDK's own class, which closes the connections of both when one of them is collected.
+            sdk._client.__class__ = _plain_class(type(http))  # noqa: SLF001 — likewise
+
+
+def _plain_class(kind: type[Any]) -> type[Any]:
+    return next(each for each in kind.__mro__ if each.__module__.partition(".")[0] in LIBRARIES)
 
 
 def _is_http(thing: object) -> bool:
