@@ -66,7 +66,7 @@ def read_request(
     if provider is None and url is None:
         if "url" not in value and "uri" not in value:
             raise ConfigError(
-                "not a request: one over HTTP has a url; for the parameters of an SDK's call, name the provider"
+                "no request: one over HTTP has a url; for the parameters of an SDK's call, name the provider"
             )
         return _over_http(value)
     return _of_sdk(value, provider or "openai", url)
