@@ -159,12 +159,12 @@ class Tiers:
     def _read(self, store: EntryStore, key: Key, decode: Callable[[Entry, bytes], Kept]) -> Held[Kept]:
         try:
             entry, content = store.read_entry(key)
+            return Held(decode(entry, content), entry.created, len(content))
         except NotFoundError:
             raise
         except Exception:
             self._unread.add(key)
             raise
-        return Held(decode(entry, content), entry.created, len(content))
 
     def _write(
         self, store: EntryStore, call: Call, content: bytes, labels: Mapping[str, Any]

@@ -124,7 +124,7 @@ _FAMILIES: Final[Mapping[str, str]] = {
     "ollama": "ollama",
 }
 
-_MODEL_IN_PATH = re.compile(r"/(?:models?|deployments)/([^/]+?)(?::\w+)?(?:/|$)")
+_MODEL_IN_PATH = re.compile(r"/(?:models?|deployments)/([^/]+?)(?::[A-Za-z]+)?(?:/|$)")
 
 
 @lru_cache(maxsize=256)

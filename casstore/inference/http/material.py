@@ -196,7 +196,7 @@ def _known(request: HttpRequest) -> tuple[Mapping[str, Any] | None, bytes]:
     if kind == "multipart/form-data":
         return _form(request), b""
     try:
-        value = json.loads(request.body, parse_constant=_refuse)
+        value = _DECODER.decode(request.body.decode())
     except (ValueError, RecursionError):
         return None, b""
     return (value if isinstance(value, dict) else None), request.body
@@ -215,6 +215,10 @@ def _form(request: HttpRequest) -> Mapping[str, Any] | None:
 
 def _refuse(constant: str) -> float:
     raise ValueError(f"JSON has no {constant}")
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse)
+"""Not orjson: that rounds integers of more than 64 bits, and two of them would share a key."""
 
 
 def _subject(
