@@ -88,4 +88,4 @@ def _tell(taken: Taken, *, as_json: bool) -> None:
     if taken.unproven:
         output.line(f"{taken.unproven:,} of them without their request: their keys are taken on trust")
     for reason, number in taken.skipped.most_common():
-        output.line(f"not imported: {number:,} {reason} ({taken.details[reason]})")
+        output.line(f"not imported: {number:,} {reason} (the first: {taken.details[reason]})")
