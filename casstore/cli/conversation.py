@@ -24,7 +24,8 @@ def request_lines(value: Mapping[str, Any]) -> Iterator[str]:
     from casstore.inference.reading.transcript import options_of, turns_of_request
 
     body = body_of(value)
-    yield f"{value.get('method', 'POST')} {value.get('host', '')}{value.get('path', '')}"
+    if "path" in value:
+        yield f"{value.get('method', 'POST')} {value.get('host', '')}{value['path']}"
     options = {**_mapping(value.get("query")), **_mapping(value.get("headers")), **options_of(body)}
     for name, option in sorted(options.items()):
         yield f"{name}: {_short(option)}"

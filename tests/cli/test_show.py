@@ -20,7 +20,7 @@ def put(content: bytes) -> Key:
 
 
 def test_show_tells_labels_request_and_response(casstore: Run) -> None:
-    """What the model said comes before how it was said."""
+    """As a conversation."""
     key = add_entry(1, cost=0.5, usage={"input": 9})
     entry = casstore("ls", "--json").json()[0]
     assert casstore("show", key).stdout.split("\n", 3)[3] == (
@@ -32,30 +32,14 @@ provider    openai
 usage       {"input": 9}
 
 request
-  {
-    "provider": "openai",
-    "body": {
-      "model": "m-1",
-      "messages": [
-        {
-          "role": "user",
-          "content": "question 1"
-        }
-      ]
-    }
-  }
+  model: m-1
+
+  user
+    question 1
 
 response
-  answer 1
-
-  {
-    "casstore": 1,
-    "kind": "response",
-    "model": "m-1"
-  }
-  {
-    "id": "reply"
-  }
+  assistant
+    answer 1
 """
     )
     shown = casstore("show", key).stdout
@@ -75,6 +59,8 @@ def test_show_json_has_stable_fields(casstore: Run) -> None:
             {"id": "reply"},
         ],
         "response_kind": "lines",
+        "asked": [{"role": "user", "parts": [{"kind": "text", "text": "question 1", "name": ""}]}],
+        "said": [{"role": "assistant", "parts": [{"kind": "text", "text": "answer 1", "name": ""}]}],
     }
 
 

@@ -29,7 +29,7 @@ _SHORT = 12  # of a key's hex digits: enough to tell 10^6 entries apart
     examples="""
     casstore ls
     casstore ls --model gpt-4o-mini --since 7d --long
-    casstore ls --grep 'capital of (France|Italy)'
+    casstore ls --grep 'capital of France' --since 7d
     casstore ls --json | jq -r '.[] | select(.labels.cost > 0.01) | .key'
     casstore ls --objects
     """,

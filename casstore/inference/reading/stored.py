@@ -39,7 +39,9 @@ class StoredAnswer:
     @property
     def turns(self) -> list[Turn]:
         """What it says."""
-        return [] if self.kind == "call" else turns_of_reply(self.value)
+        if self.kind == "call":
+            return []
+        return turns_of_reply(self.value) or turns_of_reply(self.head.get("text"))
 
 
 def read_answer(content: bytes) -> StoredAnswer | None:
