@@ -1,13 +1,15 @@
-"""A request that a person has at hand, as one that a key can be made of; pure.  Floor: inference.
+"""A request that a person has at hand, as one that a key can be made of.  Floor: inference.
 
 Three forms are understood: an HTTP request as a JSON object with ``url``, the parameters of an SDK's call,
-and a request as casstore stores it. It knows neither stores nor answers.
+and a request as casstore stores it. What an SDK adds of its own is added here, too. It knows neither stores
+nor answers.
 """
 
 from __future__ import annotations
 
 import binascii
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,6 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from casstore.digest import Key
 from casstore.errors import ConfigError
+from casstore.inference.adapters.anthropic import own_version
 from casstore.inference.canonical import canonical
 from casstore.inference.http.endpoints import endpoint_at
 from casstore.inference.http.exchange import HttpRequest
@@ -24,8 +27,10 @@ from casstore.inference.request import SCHEMA, key_of
 STORED_KINDS: Final = ("http", "request", "call")
 """Kinds of requests that casstore stores."""
 
-_ANTHROPIC_VERSION: Final = "2023-06-01"
-"""What Anthropic's SDKs send as ``anthropic-version``, in all their versions so far."""
+_VERSION: Final = "anthropic-version"
+
+_VARIABLES: Final = {"openai": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_URL"}
+"""Where SDKs find a base URL that the program does not give."""
 
 _FOR_THE_SDK: Final = frozenset({"extra_headers", "extra_query", "extra_body", "timeout"})
 """Parameters of SDKs that are no fields of the body."""
@@ -101,7 +106,7 @@ def _headers(given: object) -> list[tuple[str, str]]:
 def _body(value: Mapping[str, Any]) -> bytes:
     if "body_base64" in value:
         try:
-            return binascii.a2b_base64(str(value["body_base64"]))
+            return binascii.a2b_base64(str(value["body_base64"]), strict_mode=True)
         except ValueError as error:
             raise ConfigError(f"body_base64 is no base64: {error}") from error
     body = value.get("body")
@@ -177,22 +182,21 @@ def _of_sdk(value: Mapping[str, Any], provider: str, url: str | None) -> HttpReq
     base, place = PROVIDERS[provider]
     fields = {name: item for name, item in value.items() if name not in _FOR_THE_SDK}
     fields.update(value.get("extra_body") or {})
-    headers, query = _of_version(provider, fields)
-    path = place(fields)
-    headers |= dict(_headers(value.get("extra_headers")))
-    query |= value.get("extra_query") or {}
-    return HttpRequest.of("POST", _joined(url or base, path, query, provider), headers, to_json(fields))
+    headers = {name.lower(): text for name, text in _headers(value.get("extra_headers"))}
+    if provider == "anthropic":
+        _add_version(fields, headers)
+    path, query = place(fields), value.get("extra_query") or {}
+    base = url or os.environ.get(_VARIABLES.get(provider, ""), base)
+    return HttpRequest.of("POST", _joined(base, path, query, provider), headers, to_json(fields))
 
 
-def _of_version(provider: str, fields: Fields) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return headers and query that an SDK adds."""
-    if provider != "anthropic":
-        return {}, {}
-    headers = {"anthropic-version": _ANTHROPIC_VERSION}
+def _add_version(fields: Fields, headers: dict[str, str]) -> None:
+    """Add what Anthropic's SDK adds: the version it asks for, which the installed one tells, and betas."""
+    if _VERSION not in headers:
+        headers[_VERSION] = own_version()
     betas = fields.pop("betas", None)
-    if not betas:
-        return headers, {}
-    return {**headers, "anthropic-beta": ",".join(map(str, betas))}, {"beta": "true"}
+    if betas:
+        headers["anthropic-beta"] = ",".join(map(str, betas))
 
 
 def _joined(base: str, path: str, query: Mapping[str, Any], provider: str) -> str:
