@@ -1,7 +1,7 @@
 """One line a call, for a person who watches a program: ``CASSTORE_LOG=hits``.  Floor: inference.
 
-A line says what the counts of a call say: whether it was a hit, a miss or passed by, and what that saved or
-took. It goes to standard error, whole, and whatever happens to it is no trouble of the call.
+A line says what the counts of a call say: whether it was a hit, a miss, passed by or was refused, and what
+that saved or took. It goes to standard error, whole, and whatever happens to it is no trouble of the call.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VARIABLE: Final = "CASSTORE_LOG"
 KEY_DIGITS: Final = 12
 """Of a key: enough to tell 10^6 entries apart, and for ``casstore show``."""
 
-_PASSED, _UNSTORED = "uncached_", "unstored_"
+_PASSED, _UNSTORED, _REFUSED = "uncached_", "unstored_", "refused_"
 
 Tell = Callable[[str, str, Mapping[str, float], Key | None], None]
 
@@ -70,6 +70,8 @@ def _state(counts: Mapping[str, float]) -> tuple[str, str]:
     for name in counts:
         if name.startswith(_PASSED):
             return "passed", name.removeprefix(_PASSED)
+        if name.startswith(_REFUSED):
+            return "refused", name.removeprefix(_REFUSED)
         if name.startswith(_UNSTORED):
             return "miss", f"not stored: {name.removeprefix(_UNSTORED)}"
     return ("passed", "") if counts.get("uncached") else ("miss", "")

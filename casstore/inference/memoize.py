@@ -115,6 +115,7 @@ class Memo:
         if isinstance(found, bytes):
             return found
         if call.settings.mode is Mode.OFFLINE:
+            self._cache.tell(FUNCTION, self.name, {"refused_absent": 1}, call.key)
             raise OfflineMissError(f"offline, and no result of {self.name} is stored for key {call.key}")
         return None
 

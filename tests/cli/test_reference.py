@@ -79,7 +79,7 @@ def test_json_has_the_documented_fields(casstore: Run, command: str, array: str 
     casstore("put", "-", stdin=b"hello\n")
     casstore("remote", "add", "team", "./remote")
     casstore("export", "-o", "entries.jsonl")
-    more = {
+    more: dict[str, list[str]] = {
         "show": [key],
         "explain": ["--provider", "openai", "call.json"],
         "export": ["-o", "more.jsonl"],

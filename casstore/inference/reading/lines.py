@@ -82,7 +82,7 @@ def _request_fields(entry: Entry, refs: Mapping[Digest, bytes]) -> dict[str, Any
         return {"request": None}
     try:
         value = json.loads(spelled)
-        if canonical(value) == spelled:
+        if value is not None and canonical(value) == spelled:
             return {"request": value}
         return {"request": value, **_exactly("request_text", spelled)}
     except (CanonicalError, ValueError, RecursionError):

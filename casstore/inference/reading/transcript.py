@@ -269,13 +269,16 @@ def _flat(content: object) -> str:
     return "\n".join(texts) if texts else json.dumps(content, ensure_ascii=False)
 
 
-def _media(block: object) -> str:
+def _media(block: Mapping[str, Any]) -> str:
     """Return what an image or a sound is: its type, and how long its base64 or what its address is."""
     words: list[str] = []
-    for value in _strings(block, 0):
+    for value in _strings({name: item for name, item in block.items() if name != "type"}, 0):
         if value.startswith("data:"):
             head, _, rest = value.partition(",")
-            words.append(head.removeprefix("data:") + (f", {rest}" if rest.startswith("(") else _size(rest)))
+            words.append(
+                head.removeprefix("data:").removesuffix(";base64")
+                + (f", {rest}" if rest.startswith("(") else _size(rest))
+            )
         elif len(value) > 200:  # noqa: PLR2004 — longer than any type, name or address
             words.append(_size(value).removeprefix(", "))
         else:

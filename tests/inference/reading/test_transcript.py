@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from casstore.inference.http.exchange import HttpReply
 from casstore.inference.http.framing import framing_for
 from casstore.inference.http.judge import judge, judge_stream
 from casstore.inference.http.material import Material, Rules, material
@@ -24,7 +23,7 @@ from casstore.inference.reading.transcript import (
     turns_of_request,
 )
 from casstore.inference.reading.wholes import whole
-from tests.inference.http.test_exchanges import ROWS, Row, content
+from tests.inference.reading.sample import interactions
 
 IMAGE = "iVBORw0KGgo" * 40
 
@@ -57,7 +56,7 @@ ASKED: list[tuple[dict[str, Any], list[tuple[str, ...]]]] = [
         [
             ("system", "text", "", "be brief"),
             ("user", "text", "", "what is this"),
-            ("user", "media", "", "image_url, image/png;base64, 330 bytes"),
+            ("user", "media", "", "image/png, 330 bytes"),
             ("assistant", "call", "look", '{"at": 1}'),
             ("tool", "result", "1", "a cat"),
         ],
@@ -224,46 +223,31 @@ def test_a_stream_that_is_not_understood_is_none(events: list[Any]) -> None:
     assert whole(events) is None
 
 
-@pytest.mark.skipif(not ROWS, reason="the sample of real exchanges is not here")
+@pytest.mark.skipif(not interactions(), reason="the sample of real exchanges is not here")
 def test_real_exchanges_are_read() -> None:
     """Of every provider: what the judge read as the answer's text is among the turns, streams included."""
     read = 0
-    for row in ROWS:
-        found = taken(row)
+    for number, interaction in enumerate(interactions()):
+        found = taken(interaction)
         if found is None:
             continue
         text, stop, asked, said = found
-        assert asked, row["id"]
-        assert text in text_of(said), row["id"]
+        assert asked, number
+        assert text in text_of(said), number
         if stop == "tool_use":
-            assert any(part.kind == "call" for turn in said for part in turn.parts), row["id"]
+            assert any(part.kind == "call" for turn in said for part in turn.parts), number
         assert all(isinstance(each, str) for each in searched([*asked, *said]))
         read += 1
-    assert read > 45
+    assert read == 53
 
 
-def taken(row: Row) -> tuple[str, str, list[Turn], list[Turn]] | None:
-    """Return a real exchange as it would be read from a store: text, stop, and turns; None if not stored."""
-    body = content(row, "response")
-    recorded = exchange_of(
-        {
-            "request": {
-                "method": row["method"],
-                "uri": row["url"],
-                "headers": row["request_headers"],
-                "body": content(row, "request"),
-            },
-            "response": {
-                "status": {"code": row["status"]},
-                "headers": row["response_headers"],
-                "body": {"string": body},
-            },
-        }
-    )
+def taken(interaction: dict[str, Any]) -> tuple[str, str, list[Turn], list[Turn]] | None:
+    """Return a real exchange as it is read from a store: text, stop, and turns; None if it is not stored."""
+    recorded = exchange_of(interaction)
     found = material(recorded.request, Rules(streams="record"))
     if not isinstance(found, Material):
         return None
-    reply: HttpReply = recorded.reply
+    reply = recorded.reply
     framing = framing_for(reply.content_type) if found.subject.streams else None
     if framing is None:
         verdict = judge(found.subject, reply)
