@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, Literal
 
@@ -19,6 +20,9 @@ MODE_VARIABLE: Final = "CASSTORE_MODE"
 
 Keep = Literal["empty", "filtered"]
 """Answers not stored unless asked for."""
+
+MaxAge = float | timedelta | None
+"""Seconds, or a time span; None for any age."""
 
 
 class Mode(Enum):
@@ -136,3 +140,43 @@ def why_not_stored(
     ):
         return "empty"
     return None
+
+
+def overrides_of(
+    mode: str | Mode | None,
+    sample: int | None,
+    namespace: str | None,
+    max_age: MaxAge,
+    tag: str | None,
+) -> dict[str, Any]:
+    """Return the settings that are given, checked.
+
+    Raises:
+        ConfigError: One is wrong.
+    """
+    given: dict[str, Any] = {}
+    if mode is not None:
+        given["mode"] = parse_mode(mode)
+    if sample is not None:
+        if sample < 0:
+            raise ConfigError(f"a sample index counts from 0: {sample}")
+        given["sample"] = sample
+    if namespace is not None:
+        given["namespace"] = namespace
+    if max_age is not None:
+        given["max_age"] = seconds_of(max_age)
+    if tag is not None:
+        given["tag"] = tag
+    return given
+
+
+def seconds_of(max_age: MaxAge) -> float | None:
+    """Return an age in seconds.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    seconds = max_age.total_seconds() if isinstance(max_age, timedelta) else max_age
+    if seconds is not None and not seconds >= 0:
+        raise ConfigError(f"a maximum age is a number of seconds, 0 or more: {max_age!r}")
+    return seconds

@@ -69,12 +69,14 @@ class Call:
         key: Where its answer is; None for a call that is not cached.
         canonical: The bytes whose digest the key is.
         refs: Objects to be stored beside the answer, whatever the cache does with other calls' requests.
+        why: Why it has no key, in one word.
     """
 
     settings: Settings
     key: Key | None
     canonical: bytes = b""
     refs: tuple[bytes, ...] = ()
+    why: str = ""
 
     @property
     def flight(self) -> tuple[Key | None, bool, float | None]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from casstore.digest import Key
 from casstore.errors import ConfigError
 from casstore.inference.guard import Guard
 from casstore.inference.http.controls import (
@@ -223,7 +224,7 @@ class HttpCache:
     ) -> StoredReply | None:
         """Store a reply that was judged, and count the call; return what was stored; may block."""
         response = self.priced(opened.subject, verdict.response, seconds)
-        self.count_call(opened.subject, response, verdict)
+        self.count_call(opened, response, verdict)
         return None if verdict.reason is not None else self.put(opened, reply, response, pace)
 
     def put(self, opened: Opened, reply: HttpReply, response: Response, pace: Pace = ()) -> StoredReply:
@@ -249,12 +250,12 @@ class HttpCache:
         response = replace(response, seconds=seconds)
         return replace(response, cost=self.cache.cost(subject.request, response))
 
-    def count_call(self, subject: Subject, response: Response, verdict: Verdict) -> None:
+    def count_call(self, opened: Opened, response: Response, verdict: Verdict) -> None:
         """Count a call of the provider, and why its reply is not stored where it is not."""
         counts = {} if verdict.reason == "status" else counts_of_call(response)
         if verdict.reason is not None:
             counts[f"unstored_{verdict.reason}"] = 1
-        self._count(subject, counts)
+        self._count(opened.subject, counts, opened.material.key)
 
     def count_passed(self, passed: Passed, verdict: Verdict | None = None, seconds: float = 0.0) -> None:
         """Count a request that passed by the cache, with the reason.
@@ -264,9 +265,10 @@ class HttpCache:
             verdict: What its reply said; None where that was not followed.
             seconds: How long it took.
         """
-        if passed.reason == "bypass":
-            return
         counts = {f"uncached_{passed.reason}": 1.0}
+        if passed.reason == "bypass":
+            self.cache.tell("http", "", counts)
+            return
         if passed.subject is None:
             self.cache.count("http", "", counts)
             return
@@ -279,10 +281,10 @@ class HttpCache:
         """Count a reply that was given without a call."""
         if outcome.original is not None:
             counts = counts_of_hit(Response("", "", hit=True, original=outcome.original))
-            self._count(opened.subject, counts)
+            self._count(opened.subject, counts, opened.material.key)
 
-    def _count(self, subject: Subject, counts: Mapping[str, float]) -> None:
-        self.cache.count(subject.request.provider, subject.request.model, counts)
+    def _count(self, subject: Subject, counts: Mapping[str, float], key: Key | None = None) -> None:
+        self.cache.count(subject.request.provider, subject.request.model, counts, key=key)
 
     # What cannot be asked.
 
@@ -296,9 +298,11 @@ class HttpCache:
         """Return the reply to a request that is not stored and may not be asked."""
         what = f"{request.method} {request.host}{request.path}"
         if isinstance(found, Passed):
+            self.cache.tell("http", "", {f"refused_{found.reason}": 1})
             message = f"casstore is offline, and {what} is never stored: {found.detail}"
             return refusal(GATEWAY_TIMEOUT, message)
-        key = found.material.key
+        key, asked = found.material.key, found.subject.request
+        self.cache.tell(asked.provider, asked.model, {"refused_absent": 1}, key)
         message = f"casstore is offline, and no reply is stored for {what} (key {key})"
         return refusal(GATEWAY_TIMEOUT, message, key)
 

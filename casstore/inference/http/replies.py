@@ -251,14 +251,19 @@ def read_ollama(body: JSON) -> Reading:
 def _vectors(body: JSON) -> Reading:
     found = body.get("data") or body.get("embeddings") or body.get("embedding")
     billed = (body.get("meta") or {}).get("billed_units")
-    usage = body.get("usage")
-    read_tokens = (
-        count(usage, "prompt_tokens") or count(body, "prompt_eval_count") or count(billed, "input_tokens")
-    )
-    response = Response(
-        "", "end", Usage(read_tokens or count(body, "inputTextTokenCount")), str(body.get("model", ""))
-    )
-    return Reading(response, bool(found))
+    told = ((body.get(outer), inner) for outer, inner in _VECTOR_COUNTS)
+    counts = [*(count(source, name) for source, name in told), count(billed, "input_tokens")]
+    counts += [count(body, name) for name in ("prompt_eval_count", "inputTextTokenCount")]
+    usage = Usage(next(filter(None, counts), 0))
+    return Reading(Response("", "end", usage, str(body.get("model", ""))), bool(found))
+
+
+_VECTOR_COUNTS: Final = (
+    ("usage", "prompt_tokens"),
+    ("usage", "total_tokens"),
+    ("usageMetadata", "promptTokenCount"),
+)
+"""Where the tokens of an embedding request are told: by most, by Voyage, by Gemini."""
 
 
 def _images(body: JSON) -> Reading:

@@ -59,7 +59,7 @@ def keep_parts(http: HttpCache, ask: Ask, reply: HttpReply, seconds: float) -> O
         except FormatError as error:
             verdict = Verdict("form", str(error), verdict.response)
     response = http.priced(opened.subject, verdict.response, seconds)
-    http.count_call(opened.subject, response, verdict)
+    http.count_call(opened, response, verdict)
     if not pieces:
         own = replace(reply, headers=marked(reply.headers, "miss", opened.material.key))
         # What was asked is not what was wanted: nobody else can use such a reply unless it is an error.

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from casstore.errors import FormatError
 from casstore.inference.adapters.anthropic import MessageAssembler
+from casstore.inference.adapters.endpoint import count
 from casstore.inference.adapters.openai import ChatAssembler
 from casstore.inference.http.framing import Event, Framing
 from casstore.inference.http.replies import (
@@ -237,6 +239,8 @@ class _Gemini(_Texts):
         finished = found.response.stop_reason != UNFINISHED
         if finished or self._last.stop_reason == UNFINISHED:
             self._last = found.response
+        elif found.response.usage != Usage():  # told after the end
+            self._last = replace(self._last, usage=found.response.usage)
         return ENDED if self._last.stop_reason != UNFINISHED else RUNNING
 
     def reading(self) -> Reading:
@@ -316,7 +320,10 @@ class _Invoke:
         metrics = inner.get(_METRICS)
         if metrics is None:
             return RUNNING
-        self._usage = Usage(metrics.get("inputTokenCount", 0), metrics.get("outputTokenCount", 0))
+        cached = count(metrics, "cacheReadInputTokenCount")
+        written = count(metrics, "cacheWriteInputTokenCount")
+        read_tokens = count(metrics, "inputTokenCount") + cached + written
+        self._usage = Usage(read_tokens, count(metrics, "outputTokenCount"), cached, written=written)
         return FINAL
 
     def _other(self, inner: JSON) -> None:
