@@ -25,7 +25,7 @@ from casstore.inference.ledger import FUNCTION
 from casstore.inference.policy import Mode, Settings
 from casstore.inference.reading.asked import StoredForm
 from casstore.inference.reading.differences import Difference, differences
-from casstore.inference.reading.source import Source, has_request, request_value
+from casstore.inference.reading.source import Source, has_request, parsed, request_bytes
 from casstore.inference.request import canonical_request, key_of
 from casstore.inference.types import Request
 
@@ -221,14 +221,15 @@ def _missed(source: Source, key: Key, value: Mapping[str, Any], left_out: tuple[
     compared = unread = 0
     left = COMPARED_BYTES
     for entry in _alike(source, value):
-        stored = request_value(source, entry) if left > 0 else None
-        if stored is None:
+        content = request_bytes(source, entry) if left > 0 else None
+        stored = None if content is None else parsed(content)
+        if content is None or stored is None:
             unread += not has_request(entry)
             continue
+        left -= len(content)
         if stored.get("path") != value.get("path"):
             continue
         compared += 1
-        left -= len(str(stored))
         near = _near(entry, stored, dict(value))
         weight = sum(each.weight for each in near.differences)
         if best is None or weight < best[0]:

@@ -104,8 +104,13 @@ def request_bytes(source: Source, entry: Entry) -> bytes | None:
 def request_value(source: Source, entry: Entry) -> dict[str, Any] | None:
     """Return the stored request of an entry as JSON; None where there is none that is a JSON object."""
     content = request_bytes(source, entry)
+    return None if content is None else parsed(content)
+
+
+def parsed(content: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that `content` is; None where it is none."""
     try:
-        value = None if content is None else json.loads(content)
+        value = json.loads(content)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -27,6 +27,9 @@ _MEDIA: Final = (
 )
 """Types of blocks, or fields of them, that hold or name something that is no text."""
 
+_FAULTS: Final = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
+"""What comes of JSON that is not as any provider writes it."""
+
 _TEXT_FIELDS: Final = ("text", "outputText", "generation", "completion", "refusal", "transcript")
 
 
@@ -64,7 +67,14 @@ class Turn:
 
 
 def turns_of_request(body: Mapping[str, Any]) -> list[Turn]:
-    """Return what a request's body says."""
+    """Return what a request's body says; nothing where it is of no form that is known."""
+    try:
+        return _request_turns(body)
+    except _FAULTS:
+        return []
+
+
+def _request_turns(body: Mapping[str, Any]) -> list[Turn]:
     found = [_turn("system", body[name]) for name in _SYSTEM if body.get(name)]
     for name in ("messages", "contents"):
         found += _turns(body.get(name), "user")
@@ -76,13 +86,19 @@ def turns_of_request(body: Mapping[str, Any]) -> list[Turn]:
 
 
 def turns_of_reply(reply: object) -> list[Turn]:
-    """Return what a reply says: JSON of whatever provider, or text; of several candidates, a turn each."""
+    """Return what a reply says: JSON of whatever provider, or text; of several candidates, a turn each.
+
+    Nothing where it is of no form that is known.
+    """
     if isinstance(reply, str):
         return [Turn("assistant", (Part("text", reply),))] if reply else []
     if not isinstance(reply, Mapping):
         return []
-    found = [turn for turn in _reply_turns(reply) if turn.parts]
-    return found or [turn for turn in [Turn("assistant", tuple(_vectors(reply)))] if turn.parts]
+    try:
+        found = [turn for turn in _reply_turns(reply) if turn.parts]
+        return found or [turn for turn in [Turn("assistant", tuple(_vectors(reply)))] if turn.parts]
+    except _FAULTS:
+        return []
 
 
 def text_of(turns: list[Turn]) -> str:

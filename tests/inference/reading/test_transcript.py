@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from casstore.inference.http.framing import framing_for
 from casstore.inference.http.judge import judge, judge_stream
@@ -221,6 +223,68 @@ def test_a_stream_with_calls_of_tools_is_put_together() -> None:
 def test_a_stream_that_is_not_understood_is_none(events: list[Any]) -> None:
     """Instead of an error."""
     assert whole(events) is None
+
+
+NAMES = st.sampled_from(
+    [
+        "messages",
+        "role",
+        "content",
+        "parts",
+        "text",
+        "type",
+        "tool_calls",
+        "function",
+        "name",
+        "arguments",
+        "input",
+        "choices",
+        "message",
+        "candidates",
+        "output",
+        "system",
+        "contents",
+        "delta",
+        "index",
+        "done",
+        "toolUse",
+        "image",
+        "source",
+        "chunk",
+        "bytes",
+        "functionCall",
+        "tools",
+        "data",
+        "embedding",
+        "response",
+        "event",
+    ]
+)
+WORDS = st.sampled_from(
+    ["text", "tool_use", "message_start", "response.completed", "content-delta", "data:x,y", ""]
+)
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),
+    max_leaves=25,
+)
+
+
+@given(st.dictionaries(NAMES, ANY, max_size=6))
+def test_json_that_no_provider_writes_is_no_error(value: dict[str, Any]) -> None:
+    """What is in a store may come from anywhere."""
+    for turns in (turns_of_request(value), turns_of_reply(value), turns_of_reply(whole([value]))):
+        assert all(isinstance(each, str) for each in [text_of(turns), *searched(turns)])
+    assert isinstance(options_of(value), dict)
+
+
+def test_json_nested_beyond_measure_is_no_error() -> None:
+    """It says nothing."""
+    deep: Any = "hello"
+    for _ in range(5000):
+        deep = [deep]
+    assert turns_of_request({"messages": [{"content": deep}]}) == []
+    assert turns_of_reply({"content": deep}) == []
 
 
 @pytest.mark.skipif(not interactions(), reason="the sample of real exchanges is not here")
