@@ -218,11 +218,14 @@ def test_touching_while_flushing(index: Index) -> None:
 
 
 def test_eviction_order(index: Index) -> None:
-    """What a remote holds goes first, then what was used longest ago; what was kept does not go."""
+    """What a remote holds and tells of goes first, then what was used longest ago; what was kept stays."""
     for number, used in ((1, 30), (2, 10), (3, 20), (4, 5)):
         put(index, number, used=used)
     put(index, 5, used=1, kept=True)
-    Tracking(index, "memory://one").uploaded([stored(1), stored(3)])
+    tracking = Tracking(index, "memory://one")
+    tracking.uploaded([stored(1), stored(3)])
+    assert not any(each.held for each in index.eviction_order())
+    tracking.pushed(stored(9).digest, tracking.choose(), tracking.untold())
     order = [(each.digest, each.held) for each in index.eviction_order()]
     expected = [(3, True), (1, True), (4, False), (2, False)]
     assert order == [(stored(number).digest, held) for number, held in expected]
