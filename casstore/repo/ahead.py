@@ -1,8 +1,8 @@
 """Fetching ahead: when several misses fall into one pack, the rest of it is brought too.  Floor: repo.
 
 Whoever re-runs a pipeline asks for its entries in the order they were written, which is the order in a pack.
-So a few misses in one pack promise many. The pack comes in a thread of its own, off the caller's path; until it
-is here, each miss costs its one ranged read.
+So a few misses in one pack promise many. The pack comes in a thread of its own, off the caller's path; until
+it is here, each miss costs its one ranged read.
 """
 
 from __future__ import annotations

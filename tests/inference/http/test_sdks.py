@@ -285,7 +285,7 @@ def test_a_transport_for_a_client_of_ones_own(cache: Cache, loopback: Loopback) 
 def test_chat_openai_of_langchain(cache: Cache, loopback: Loopback, runner: asyncio.Runner) -> None:
     """Sync and async, one entry."""
     loopback.reply = canned(chat())
-    model = ChatOpenAI(model="gpt-4o", base_url=loopback.url + "/v1", api_key="x")  # type: ignore[arg-type]  # text will do
+    model = ChatOpenAI(model="gpt-4o", base_url=loopback.url + "/v1", api_key="x")
     casstore.cached(model, cache)
     texts = [model.invoke("hello").content, settled(runner, model.ainvoke("hello")).content]
     settled(runner, model.root_async_client.close())
@@ -299,7 +299,7 @@ def test_a_client_for_pydantic_ai(cache: Cache, loopback: Loopback, runner: asyn
     loopback.reply = canned(chat())
 
     async def ask(agent: Agent[None, str]) -> str:
-        return (await agent.run("hello")).output
+        return str((await agent.run("hello")).output)
 
     http_client = casstore.cached(httpx2.AsyncClient(), cache)
     provider = OpenAIProvider(base_url=loopback.url + "/v1", api_key="x", http_client=http_client)
