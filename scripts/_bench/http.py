@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, no figures")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="casstore-bench-") as name:
-        seconds = measure(Path(name), *((3, 50) if options.quick else (15, 300)))
+        seconds = measure(Path(name), *((3, 20) if options.quick else (80, 25)))
     rows = [
         (kind, where, seconds[f"{kind}, {where}"], seconds[f"{kind}, {where}"] / seconds[f"{kind}, stub"])
         for kind in ("sync", "async")

@@ -47,7 +47,7 @@ async def _ask(http: HttpCache, ask: Ask, send: AsyncSend) -> Outcome:
     sent = await send(ask)
     seconds = time.perf_counter() - started
     if isinstance(sent, Opaque):
-        return Outcome(sent)
+        return http.opaque(ask, sent)
     kept = await asyncio.to_thread(http.guard.attempt, "keep a reply", http.keep, ask, sent, seconds)
     if kept is None and ask.body is not None:  # the reply is to a part of what was wanted
         return await _ask(http, Ask(ask.opened), send)

@@ -358,11 +358,16 @@ class HttpCache:
         sent = send(ask)
         seconds = time.perf_counter() - started
         if isinstance(sent, Opaque):
-            return Outcome(sent)
+            return self.opaque(ask, sent)
         kept = self.guard.attempt("keep a reply", self.keep, ask, sent, seconds)
         if kept is None and ask.body is not None:  # the reply is to a part of what was wanted
             return self._ask(Ask(ask.opened), send)
         return kept or Outcome(sent)
+
+    def opaque(self, ask: Ask, sent: Opaque) -> Outcome:
+        """Count a reply that is given on as it came."""
+        self.count_passed(Passed("opaque", "the reply is in a form that is not stored", ask.opened.subject))
+        return Outcome(sent)
 
     def given(self, opened: Opened, outcome: Outcome, *, own: bool) -> HttpReply | Opaque:
         """Return what a caller gets, and count it if it is a hit."""

@@ -176,9 +176,12 @@ def values_of(native: Any) -> HttpRequest:
     """Return a request as a value, without its body."""
     url = native.url
     path, _, query = url.raw_path.decode("ascii", "replace").partition("?")
-    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in native.headers.raw]
+    headers: dict[str, str] = {}
+    for raw, text in native.headers.raw:
+        name, value = raw.lower().decode("latin-1"), text.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     host = join_host(url.scheme, url.host, url.port)
-    return HttpRequest(native.method.upper(), host, plain_path(path), query, lower(pairs))
+    return HttpRequest(native.method.upper(), host, plain_path(path), query, headers)
 
 
 def body_read(library: Library, native: Any, request: HttpRequest) -> HttpRequest:

@@ -38,7 +38,9 @@ def with_parts(http: HttpCache, whole: Opened) -> Opened:
 def look_for_parts(http: HttpCache, opened: Opened) -> Outcome | Ask:
     """Return the reply put together from the store, or what is to be asked; may block."""
     found = tuple(http.find(part) for part in opened.parts)
-    missing = [index for index, stored in enumerate(found) if stored is None]
+    # An input that is there twice is asked once.
+    first = {part.material.key: index for index, part in reversed([*enumerate(opened.parts)])}
+    missing = sorted(index for index in first.values() if found[index] is None)
     if missing:
         return Ask(opened, embeddings.subset(opened.request, missing).body, found)
     return http.hit(_joined(opened, [stored for stored in found if stored is not None]))
@@ -47,7 +49,8 @@ def look_for_parts(http: HttpCache, opened: Opened) -> Outcome | Ask:
 def keep_parts(http: HttpCache, ask: Ask, reply: HttpReply, seconds: float) -> Outcome:
     """Keep a reply to the missing inputs, each by itself, and return the reply to all; may block."""
     opened = ask.opened
-    asked = [part for part, found in zip(opened.parts, ask.found, strict=True) if found is None]
+    parts = [*zip(opened.parts, ask.found, strict=True)]
+    asked = list({part.material.key: part for part, found in parts if found is None}.values())
     verdict = judge(opened.subject, reply, http.cache.keep)
     pieces: list[bytes] = []
     if verdict.reason is None:
@@ -63,8 +66,8 @@ def keep_parts(http: HttpCache, ask: Ask, reply: HttpReply, seconds: float) -> O
         return Outcome(own, own if verdict.reason == "status" else None)
     each = seconds / len(asked)
     answered = [(part, replace(reply, body=piece)) for part, piece in zip(asked, pieces, strict=True)]
-    fresh = iter([_kept(http, part, answer, each) for part, answer in answered])
-    whole = _joined(opened, [next(fresh) if found is None else found for found in ask.found])
+    fresh = {part.material.key: _kept(http, part, answer, each) for part, answer in answered}
+    whole = _joined(opened, [found or fresh[part.material.key] for part, found in parts])
     own = HttpReply(reply.status, marked(reply.headers, "miss", opened.material.key), whole.reply.body)
     return Outcome(own, http.hit(whole).shared, whole.original)
 

@@ -13,6 +13,7 @@ import httpx2
 
 import casstore
 from casstore.inference.cache import Cache
+from tests.inference.http.replies import CHAT, CHAT_PATH, chat
 
 T = TypeVar("T")
 
@@ -89,3 +90,9 @@ def asking(kind: str, cache: Cache | None, **rules: Any) -> Iterator[Asker]:
         yield asker
     finally:
         asker.close()
+
+
+def ask_in_a_process(folder: str, url: str, kind: str) -> None:
+    """Ask as a process of its own that waits for others; fail if there is no answer."""
+    with Cache(folder) as cache, asking(kind, cache, processes=True) as asker:
+        assert asker.post(url + CHAT_PATH, json=CHAT).json() == chat()

@@ -86,7 +86,7 @@ def running_loopback() -> Iterator[Loopback]:
     handler = type("Handler", (_Handler,), {"loopback": loopback})
     server = _Server(("127.0.0.1", 0), handler)
     loopback.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, name="loopback", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="loopback", daemon=True)
     thread.start()
     try:
         yield loopback
