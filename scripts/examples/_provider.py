@@ -1,4 +1,4 @@
-"""Where an example asks: the provider itself where its key is set, else a server on loopback that knows one answer."""
+"""Where an example asks: the provider itself where its key is set, else a server on loopback."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ _CHAT = {
     "object": "chat.completion",
     "created": 1,
     "model": "gpt-4o-mini-2024-07-18",
-    "choices": [
-        {"index": 0, "message": {"role": "assistant", "content": ANSWER}, "finish_reason": "stop"}
-    ],
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": ANSWER}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 17, "completion_tokens": 9, "total_tokens": 26},
 }
 _CONVERSE = {

@@ -9,4 +9,6 @@ from casstore import cached
 with asked("OPENAI_API_KEY") as where:
     client = instructor.from_openai(cached(OpenAI(**where.options), where.cache))
     ask = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": QUESTION}]}
-    where.tell(*(client.chat.completions.create(**ask, response_model=None).choices[0].message.content for _ in "ab"))
+    where.tell(
+        *(client.chat.completions.create(**ask, response_model=None).choices[0].message.content for _ in "ab")
+    )

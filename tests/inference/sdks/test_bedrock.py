@@ -103,7 +103,7 @@ def test_a_stream_passes_by_default_and_is_counted(cache: Cache, provider: Provi
 
 
 @pytest.mark.parametrize("paced", [False, True])
-def test_a_stream_is_stored_once_its_end_was_seen(cache: Cache, loopback: Loopback, paced: bool) -> None:  # noqa: FBT001 — a parameter of the test
+def test_a_stream_is_stored_once_its_end_was_seen(cache: Cache, loopback: Loopback, paced: bool) -> None:
     """Neither a stream without its last event nor one that was closed early is replayed; a whole one is."""
     frames = [
         _frame("messageStart", {"role": "assistant"}),
