@@ -9,8 +9,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
+import pytest
 from hypothesis import strategies as st
+import pytest
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -91,6 +94,7 @@ class Team(RuleBasedStateMachine):
         assert report.failures == ()
         assert report.left == plan.left
         assert (report.objects, report.requests) == (len(plan.objects), plan.requests)
+        assert report.bytes == pytest.approx(plan.bytes, rel=0.1, abs=150)  # how packs compress is estimated
         self.known[number] += self.remote
         if not report.left:
             self.remote = list(self.known[number])
