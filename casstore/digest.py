@@ -59,9 +59,13 @@ def check_digests(texts: Collection[object]) -> None:
     Raises:
         FormatError: One of them is not 64 lower-case hex digits.
     """
-    are_texts = set(map(type, texts)) <= {str} and set(map(len, map(str, texts))) <= {DIGEST_DIGITS}
-    if not are_texts or not _HEX.fullmatch("".join(map(str, texts))):
+    digits = [text for text in texts if type(text) is str]
+    if len(digits) != len(texts) or not set(map(len, digits)) <= {DIGEST_DIGITS} or not _are_hex(digits):
         raise FormatError("among many digests is one that is none (64 lower-case hex digits)")
+
+
+def _are_hex(texts: Collection[str]) -> bool:
+    return _HEX.fullmatch("".join(texts)) is not None
 
 
 def bytes_of(digests: Iterable[str]) -> list[bytes]:
