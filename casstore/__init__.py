@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from casstore.inference.cache import Cache
     from casstore.inference.canonical import CanonicalError
     from casstore.inference.clients import CachedClient
+    from casstore.inference.http.patching import install, installed, uninstall
+    from casstore.inference.http.sdks import cached, transport
     from casstore.inference.ledger import Savings
     from casstore.inference.policy import Mode
     from casstore.inference.types import (
@@ -76,6 +78,11 @@ __all__ = [
     "Savings",
     "TruncatedError",
     "Usage",
+    "cached",
+    "install",
+    "installed",
+    "transport",
+    "uninstall",
 ]
 
 _NAMES = {
@@ -97,6 +104,8 @@ _NAMES = {
     "inference.cache": ("Cache",),
     "inference.canonical": ("CanonicalError",),
     "inference.clients": ("CachedClient",),
+    "inference.http.patching": ("install", "installed", "uninstall"),
+    "inference.http.sdks": ("cached", "transport"),
     "inference.ledger": ("Savings",),
     "inference.policy": ("Mode",),
     "inference.types": (

@@ -89,8 +89,8 @@ SELECT coalesce(max(length(e.refs)), 0) / 32 FROM {0} w CROSS JOIN entries e ON 
 WHERE w.remote = ?1 AND w.kind = 0
 """
 
-# The objects that a remote's pending or wanted rows lead to. Refs stand one behind another, 32 bytes each; most
-# entries have none or one. Objects put by hand come last.
+# The objects that a remote's pending or wanted rows lead to. Refs stand one behind another, 32 bytes each;
+# most entries have none or one. Objects put by hand come last.
 _MOVING = """
 WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < {deepest}),
 moving(digest, created, id, n) AS (

@@ -173,9 +173,17 @@ PUT_DOOMED_OBJECT = Insert("INSERT OR IGNORE INTO remote_objects", 7)
 
 # CROSS JOIN keeps SQLite to this order: few remotes, and one look-up in each. The other way round, it would
 # read all of remote_objects for every object.
-EVICTABLE = """
-SELECT o.digest, o.stored, o.pack, EXISTS (
-    SELECT 1 FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = o.digest) AS held
+HELD = f"""EXISTS (
+    SELECT 1 FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = {{0}}
+    LEFT JOIN packs k ON k.id = h.pack
+    WHERE NOT EXISTS (SELECT 1 FROM doomed d WHERE d.remote = h.remote
+            AND d.digest = coalesce(k.digest, h.object) AND d.after < {NEVER})
+        AND NOT EXISTS (
+            SELECT 1 FROM untold u WHERE u.remote = h.remote AND u.digest = coalesce(k.digest, h.object)))"""
+"""Whether some remote holds an object for good: a collection may take away what no segment tells of."""
+
+EVICTABLE = f"""
+SELECT o.digest, o.stored, o.pack, {HELD.format("o.digest")} AS held
 FROM objects o WHERE NOT o.kept ORDER BY held DESC, o.used
 """
 

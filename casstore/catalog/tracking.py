@@ -394,6 +394,13 @@ def unlearn_segment(index: Index, segment: Digest) -> None:
         connection.execute("DELETE FROM remote_segments WHERE segment = ?", (bytes.fromhex(segment),))
 
 
+def is_held(index: Index, digest: Digest) -> bool:
+    """Return whether some remote is believed to hold an object for good, and to tell of it."""
+    with index.reading() as connection:
+        row = connection.execute(f"SELECT {statements.HELD.format('?')}", (bytes.fromhex(digest),)).fetchone()
+    return bool(row[0])
+
+
 def remotes_holding(index: Index, digest: Digest) -> list[tuple[str, Stored]]:
     """Return the URLs of the remotes believed to hold an object, and how each holds it."""
     with index.reading() as connection:

@@ -20,9 +20,12 @@ from casstore.cli.commands.cat import cat
 from casstore.cli.commands.config import config
 from casstore.cli.commands.delete import delete
 from casstore.cli.commands.evict import evict
+from casstore.cli.commands.explain import explain
+from casstore.cli.commands.export import export
 from casstore.cli.commands.forget import forget
 from casstore.cli.commands.gc import gc
 from casstore.cli.commands.get import get
+from casstore.cli.commands.import_ import import_
 from casstore.cli.commands.init import init
 from casstore.cli.commands.ls import ls
 from casstore.cli.commands.pull import pull
@@ -129,7 +132,7 @@ def root(ctx: click.Context, store: str | None) -> None:
 
 
 for _command in (
-    *(init, put, get, cat, ls, show, forget, delete),
+    *(init, put, get, cat, ls, show, explain, export, import_, forget, delete),
     *(status, push, pull, gc, remote),
     *(stats, verify, evict, repack, rebuild, config, version),
 ):

@@ -163,7 +163,7 @@ def memoized(function: Callable[P, Awaitable[T]], cache: Cache, memo: Memo) -> C
             if own and returned.ran:
                 return returned.value  # type: ignore[return-value]  # T itself may be None; `ran` says it is T
             content = returned.content
-        result: T = memo.give(content) if content else await function(*args, **kwargs)
+        result: T = memo.give(call, content) if content else await function(*args, **kwargs)
         return result
 
     return wrapper

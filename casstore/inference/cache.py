@@ -13,17 +13,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from casstore.errors import ConfigError
+from casstore.inference import call_log, policy
 from casstore.inference.clients import CachedClient, Outcome
 from casstore.inference.flight import Flights
 from casstore.inference.guard import Guard
 from casstore.inference.ledger import Ledger, Savings, total
-from casstore.inference.policy import Keep, Mode, Settings, effective, parse_mode
+from casstore.inference.policy import Keep, MaxAge, Mode, Settings, effective, parse_mode
 from casstore.inference.recorded import UsageOnHit
 from casstore.inference.tiers import EntryStore, Tiers
 from casstore.inference.types import AsyncClient, Client, Request, Response
@@ -32,18 +32,18 @@ from casstore.repo.repository import Repository
 if TYPE_CHECKING:  # loaded when they are used: a process that only hits needs none of them
     from casstore.digest import Key
     from casstore.inference.asynchronous import AsyncCachedClient
+    from casstore.inference.http.core import HttpCache
+    from casstore.inference.http.core import Outcome as HttpOutcome
     from casstore.inference.memoize import Returned
     from casstore.inference.prices import Prices
     from casstore.inference.pushing import Push, Pusher
+    from casstore.inference.reading.explain import Explained, Explanation
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 MEMORY = 64 * 1024 * 1024
 """Bytes of answers held in memory by default."""
-
-MaxAge = float | timedelta | None
-"""Seconds, or a time span; None for any age."""
 
 _using: ContextVar[Mapping[int, Mapping[str, Any]]] = ContextVar("casstore_using", default={})  # noqa: B039 — never changed, always replaced
 
@@ -89,7 +89,7 @@ class Cache:
         aliases: Mapping[str, str] | None = None,
         record_streams: bool = False,
     ) -> None:
-        self._settings = Settings(parse_mode(mode), 0, namespace, _seconds(max_age))
+        self._settings = Settings(parse_mode(mode), 0, namespace, policy.seconds_of(max_age))
         effective(self._settings)  # a wrong CASSTORE_MODE is told now, not at the first call
         self._prices: Prices | None = None if prices is None else _prices(prices)
         self.usage_on_hit = usage_on_hit
@@ -97,6 +97,7 @@ class Cache:
         self.aliases = dict(aliases or {})
         self.record_streams = record_streams
         self.guard = Guard()
+        self._log = call_log.asked_for()
         self._memory = memory
         self._keep_requests = keep_requests
         self._owns_repository = repository is None or isinstance(repository, (str, Path))
@@ -126,6 +127,8 @@ class Cache:
         self.async_flights: Flights[Outcome] = Flights()
         self.function_flights: Flights[Returned[Any]] = Flights()
         self.async_function_flights: Flights[Returned[Any]] = Flights()
+        self.http_flights: Flights[HttpOutcome] = Flights()
+        self.async_http_flights: Flights[HttpOutcome] = Flights()
 
     def _opened(self, repository: EntryStore | str | Path | None) -> EntryStore | None:
         if repository is None or isinstance(repository, (str, Path)):
@@ -155,6 +158,7 @@ class Cache:
         sample: int | None = None,
         namespace: str | None = None,
         max_age: MaxAge = None,
+        tag: str | None = None,
     ) -> CachedClient: ...
 
     @overload
@@ -166,6 +170,7 @@ class Cache:
         sample: int | None = None,
         namespace: str | None = None,
         max_age: MaxAge = None,
+        tag: str | None = None,
     ) -> AsyncCachedClient: ...
 
     def wrap(
@@ -176,6 +181,7 @@ class Cache:
         sample: int | None = None,
         namespace: str | None = None,
         max_age: MaxAge = None,
+        tag: str | None = None,
     ) -> CachedClient | AsyncCachedClient:
         """Return `client` with its answers kept; what is given here overrides the cache's settings.
 
@@ -184,7 +190,7 @@ class Cache:
         Raises:
             ConfigError: A setting is wrong.
         """
-        overrides = _overrides(mode, sample, namespace, max_age)
+        overrides = policy.overrides_of(mode, sample, namespace, max_age, tag)
         if inspect.iscoroutinefunction(client.converse):
             from casstore.inference.asynchronous import AsyncCachedClient
 
@@ -199,6 +205,7 @@ class Cache:
         sample: int | None = None,
         namespace: str | None = None,
         max_age: MaxAge = None,
+        tag: str | None = None,
     ) -> Iterator[None]:
         """Override settings for the calls made in a ``with`` block.
 
@@ -209,7 +216,7 @@ class Cache:
             ConfigError: A setting is wrong.
         """
         outer = _using.get()
-        mine = {**outer.get(id(self), {}), **_overrides(mode, sample, namespace, max_age)}
+        mine = {**outer.get(id(self), {}), **policy.overrides_of(mode, sample, namespace, max_age, tag)}
         token = _using.set({**outer, id(self): mine})
         try:
             yield
@@ -248,6 +255,49 @@ class Cache:
             return memoized(function, self, memo)
 
         return decorate if function is None else decorate(function)
+
+    def http(self, **rules: Any) -> HttpCache:
+        """Return this cache for requests over HTTP; see `casstore.cached` and `casstore.install`.
+
+        Args:
+            rules: The fields of `casstore.inference.http.material.Rules`.
+
+        Raises:
+            ConfigError: There is no such rule, or it has a wrong value.
+        """
+        from casstore.inference.http.core import HttpCache
+        from casstore.inference.http.material import rules_of
+
+        return HttpCache(self, rules_of(rules))
+
+    def explain(
+        self,
+        request: Mapping[str, Any] | Explained,
+        *,
+        provider: str | None = None,
+        url: str | None = None,
+        **rules: Any,
+    ) -> Explanation:
+        """Return whether a request would hit, miss or pass by, and for a miss the nearest one that is stored.
+
+        Args:
+            request: A request, or JSON that `casstore.inference.reading.asked.read_request` takes.
+            provider: Where that is the parameters of an SDK's call, whose SDK.
+            url: The base URL that the SDK was given, if any.
+            rules: What the program gives `http`, `casstore.cached` or `casstore.install`.
+
+        Raises:
+            ConfigError: It is no request, a rule is wrong, or the store cannot be read.
+        """
+        from casstore.inference.reading.asked import read_request
+        from casstore.inference.reading.explain import explain
+
+        asked = read_request(request, provider, url) if isinstance(request, Mapping) else request
+        return explain(self.http(**rules), asked)
+
+    def reasons(self) -> dict[str, int]:
+        """Return how often, in this process, a request passed by or a reply was not stored, by reason."""
+        return self._ledger.reasons()
 
     def stats(self) -> Savings:
         """Return what was spent and saved through this cache, in this process."""
@@ -299,11 +349,30 @@ class Cache:
             self.guard.warn("prices", "calls have no price: %s", fault)
             return None
 
-    def count(self, provider: str, model: str, counts: Mapping[str, float], *, stored: bool = True) -> None:
-        """Add to the ledger of this process and, unless the store is bypassed, to the store's."""
+    def count(
+        self,
+        provider: str,
+        model: str,
+        counts: Mapping[str, float],
+        *,
+        stored: bool = True,
+        key: Key | None = None,
+        why: str = "",
+    ) -> None:
+        """Add to the ledger of this process and, unless the store is bypassed, to the store's.
+
+        The call's key, and why it has none or its answer is not kept (a counter's name), are for its line.
+        """
         self._ledger.add(provider, model, counts)
         if stored:
             self.tiers.tally(provider, model, counts)
+        if self._log is not None:
+            self.tell(provider, model, {**counts, why: 1} if why else counts, key)
+
+    def tell(self, provider: str, model: str, counts: Mapping[str, float], key: Key | None = None) -> None:
+        """Print a call's line, where ``CASSTORE_LOG`` asks for it, and count nothing."""
+        if self._log is not None:
+            self._log(provider, model, counts, key)
 
 
 _CACHES: weakref.WeakSet[Cache] = weakref.WeakSet()
@@ -326,27 +395,3 @@ def _prices(given: Mapping[str, Mapping[str, float]] | str | Path | None) -> Pri
 
 def _nothing() -> None:
     pass
-
-
-def _overrides(
-    mode: str | Mode | None, sample: int | None, namespace: str | None, max_age: MaxAge
-) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    if mode is not None:
-        given["mode"] = parse_mode(mode)
-    if sample is not None:
-        if sample < 0:
-            raise ConfigError(f"a sample index counts from 0: {sample}")
-        given["sample"] = sample
-    if namespace is not None:
-        given["namespace"] = namespace
-    if max_age is not None:
-        given["max_age"] = _seconds(max_age)
-    return given
-
-
-def _seconds(max_age: MaxAge) -> float | None:
-    seconds = max_age.total_seconds() if isinstance(max_age, timedelta) else max_age
-    if seconds is not None and not seconds >= 0:
-        raise ConfigError(f"a maximum age is a number of seconds, 0 or more: {max_age!r}")
-    return seconds

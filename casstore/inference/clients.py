@@ -35,6 +35,7 @@ from casstore.inference.types import (
 if TYPE_CHECKING:
     from casstore.catalog.records import Entry
     from casstore.inference.cache import Cache
+    from casstore.inference.reading.explain import Explanation
 
 C = TypeVar("C", bound=Describes)
 
@@ -97,6 +98,21 @@ class Steps(Generic[C]):
         """Return what the wrapped client would send."""
         return self._client.request(messages, system, options, stream=stream)
 
+    def explain(
+        self,
+        messages: Sequence[Message],
+        *,
+        system: System | None = None,
+        stream: bool = False,
+        **options: Any,
+    ) -> Explanation:
+        """Return whether `converse`, or `stream`, would hit or miss; see `Cache.explain`."""
+        from casstore.inference.reading.explain import explain_call
+
+        settings = self._cache.settings(self._overrides)
+        request = self._client.request(messages, system, options, stream=stream)
+        return explain_call(self._cache, request, settings, stream=stream)
+
     def _open(
         self,
         messages: Sequence[Message],
@@ -110,14 +126,18 @@ class Steps(Generic[C]):
         settings = cache.settings(self._overrides)
         request = self._client.request(messages, system, options, stream=stream)
         if settings.mode is Mode.BYPASS or (stream and not cache.record_streams):
-            return request, Call(settings, None)
+            return request, Call(settings, None, why="stream" if stream else "bypass")
         try:
             canonical = canonical_request(
-                request, namespace=settings.namespace, sample=settings.sample, aliases=cache.aliases
+                request,
+                namespace=settings.namespace,
+                sample=settings.sample,
+                tag=settings.tag,
+                aliases=cache.aliases,
             )
         except CanonicalError as error:
             cache.guard.warn("key", "a request is not cached, as it is no JSON (%s)", error)
-            return request, Call(settings, None)
+            return request, Call(settings, None, why="json")
         return request, Call(settings, key_of(canonical), canonical)
 
     def _connect(self) -> None:
@@ -144,6 +164,7 @@ class Steps(Generic[C]):
         if isinstance(found, Answer):
             return found
         if call.settings.mode is Mode.OFFLINE:
+            self._cache.tell(self.provider, self.model, {"refused_absent": 1}, call.key)
             what = f"key {call.key}" if call.key else "a call that has no key"
             raise OfflineMissError(f"offline, and no answer is stored for {what} ({self.model})")
         return None
@@ -191,9 +212,16 @@ class Steps(Generic[C]):
         counts = (
             counts_of_hit(response) if response.hit else counts_of_call(response, keyed=call.key is not None)
         )
-        self._cache.count(
-            request.provider, request.model, counts, stored=call.settings.mode is not Mode.BYPASS
-        )
+        stored = call.settings.mode is not Mode.BYPASS
+        why = self._why(request, call, response)
+        self._cache.count(request.provider, request.model, counts, stored=stored, key=call.key, why=why)
+
+    def _why(self, request: Request, call: Call, response: Response) -> str:
+        """Return, as a counter's name, why a call has no key or its answer is not kept; else nothing."""
+        if call.key is None:
+            return f"uncached_{call.why}"
+        reason = None if response.hit else why_not_stored(request.body, response, self._cache.keep)
+        return f"unstored_{reason.split(maxsplit=1)[0]}" if reason else ""
 
 
 class CachedClient(Steps[Client]):

@@ -18,6 +18,7 @@ FUNCTION = "function"
 """The provider under which calls of memoized functions are counted."""
 
 _SPENT = ("calls", "unpriced_calls", "spent")
+_REASONS = ("uncached_", "unstored_")
 _SAVED = ("hits", "unpriced_hits", "saved")
 
 
@@ -49,7 +50,8 @@ class Savings:
         calls: Calls made of the provider.
         hits: Answers given without one.
         uncached: Calls, among `calls`, that had no key.
-        input_spent: Tokens read in calls; the other token counts likewise.
+        input_spent: Tokens read in calls; the other token counts likewise: ``cached`` and ``written`` (into
+            the provider's prompt cache) are part of those, ``reasoning`` is part of ``output``.
         money_spent: USD paid for the calls whose price is known.
         money_saved: USD not paid for the hits whose price is known.
         seconds_spent: Time waited for providers.
@@ -69,6 +71,8 @@ class Savings:
     cached_saved: int = 0
     reasoning_spent: int = 0
     reasoning_saved: int = 0
+    written_spent: int = 0
+    written_saved: int = 0
     money_spent: float = 0.0
     money_saved: float = 0.0
     seconds_spent: float = 0.0
@@ -99,6 +103,11 @@ class Ledger:
         with self._lock:
             return _sum(pair for known in self._counts.values() for pair in known.items())
 
+    def reasons(self) -> dict[str, int]:
+        """Return why calls were not kept, and how often, over all models."""
+        with self._lock:
+            return _reasons(pair for known in self._counts.values() for pair in known.items())
+
     def by_model(self) -> dict[tuple[str, str], Savings]:
         """Return the sums by provider and model."""
         with self._lock:
@@ -116,6 +125,19 @@ def by_model(tallies: Iterable[Counted]) -> dict[tuple[str, str], Savings]:
 def total(tallies: Iterable[Counted]) -> Savings:
     """Return what a store's ledger says, all in all."""
     return _sum((tally.name, tally.value) for tally in tallies)
+
+
+def reasons(tallies: Iterable[Counted]) -> dict[str, int]:
+    """Return why calls were not kept, and how often, over all models."""
+    return _reasons((tally.name, tally.value) for tally in tallies)
+
+
+def _reasons(pairs: Iterable[tuple[str, float]]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for name, value in pairs:
+        if name.startswith(_REASONS):
+            sums[name] = sums.get(name, 0) + int(value)
+    return sums
 
 
 def counts_of_call(response: Response, *, keyed: bool = True) -> dict[str, float]:
@@ -147,6 +169,8 @@ def _counts(
         counts["cached_" + suffix] = usage.cached
     if usage.reasoning:
         counts["reasoning_" + suffix] = usage.reasoning
+    if usage.written:
+        counts["written_" + suffix] = usage.written
     if seconds:
         counts["seconds_" + suffix] = seconds
     if cost is None:

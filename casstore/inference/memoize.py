@@ -89,6 +89,7 @@ class Memo:
                 bound.arguments,
                 namespace=settings.namespace,
                 sample=settings.sample,
+                tag=settings.tag,
             )
         except CanonicalError as error:
             if settings.mode is Mode.OFFLINE:
@@ -114,13 +115,16 @@ class Memo:
         if isinstance(found, bytes):
             return found
         if call.settings.mode is Mode.OFFLINE:
+            self._cache.tell(FUNCTION, self.name, {"refused_absent": 1}, call.key)
             raise OfflineMissError(f"offline, and no result of {self.name} is stored for key {call.key}")
         return None
 
     def keep(self, call: Call, value: object, seconds: float) -> bytes:
         """Keep a result, and return it as JSON; empty if it is no JSON. May block."""
-        self._cache.count(FUNCTION, self.name, {"calls": 1, "seconds_spent": seconds})
-        if not is_plain(value):
+        why = "" if is_plain(value) else "unstored_json"
+        counts = {"calls": 1, "seconds_spent": seconds}
+        self._cache.count(FUNCTION, self.name, counts, key=call.key, why=why)
+        if why:
             self._cache.guard.warn(
                 self.name, "results of %s are not cached, as they are no plain JSON", self.name
             )
@@ -131,9 +135,9 @@ class Memo:
         self._cache.tiers.keep(call, content, _HEAD + content, labels)
         return content
 
-    def give(self, content: bytes) -> Any:
+    def give(self, call: Call, content: bytes) -> Any:
         """Return a kept result, parsed anew for each caller, and count it."""
-        self._cache.count(FUNCTION, self.name, {"hits": 1})
+        self._cache.count(FUNCTION, self.name, {"hits": 1}, key=call.key)
         return json.loads(content)
 
 
@@ -161,7 +165,7 @@ def memoized(function: Callable[P, T], cache: Cache, memo: Memo) -> Callable[P, 
                 return returned.value  # type: ignore[return-value]  # T itself may be None; `ran` says it is T
             content = returned.content
         # Callers never share one changeable object: a result that is no JSON is computed again for each.
-        result: T = memo.give(content) if content else function(*args, **kwargs)
+        result: T = memo.give(call, content) if content else function(*args, **kwargs)
         return result
 
     return wrapper

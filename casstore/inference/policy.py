@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, Literal
 
@@ -19,6 +20,9 @@ MODE_VARIABLE: Final = "CASSTORE_MODE"
 
 Keep = Literal["empty", "filtered"]
 """Answers not stored unless asked for."""
+
+MaxAge = float | timedelta | None
+"""Seconds, or a time span; None for any age."""
 
 
 class Mode(Enum):
@@ -41,11 +45,16 @@ _LIMITS = (
     "max_output_tokens",
     "max_new_tokens",
     "max_tokens_to_sample",
+    "max_gen_len",
+    "maxTokens",
 )
 _NESTED_LIMITS = (
     ("inferenceConfig", "maxTokens"),
     ("generationConfig", "maxOutputTokens"),
     ("additionalModelRequestFields", "max_tokens"),
+    ("inferenceConfig", "max_new_tokens"),
+    ("textGenerationConfig", "maxTokenCount"),
+    ("options", "num_predict"),
 )
 
 
@@ -58,12 +67,14 @@ class Settings:
         sample: Which of several answers to one request is wanted.
         namespace: Keeps answers of different projects apart.
         max_age: Oldest answer accepted, in seconds; None for any.
+        tag: Keeps calls apart that a program tells apart: the name of an experiment, say.
     """
 
     mode: Mode = Mode.NORMAL
     sample: int = 0
     namespace: str = ""
     max_age: float | None = None
+    tag: str = ""
 
 
 def parse_mode(text: str | Mode) -> Mode:
@@ -103,20 +114,69 @@ def token_limit(body: Mapping[str, Any]) -> int | None:
     return next((limit for limit in found if isinstance(limit, int)), None)
 
 
-def why_not_stored(body: Mapping[str, Any], response: Response, keep: Collection[Keep]) -> str | None:
+def why_not_stored(
+    body: Mapping[str, Any], response: Response, keep: Collection[Keep], *, content: bool = False
+) -> str | None:
     """Return why a complete answer is not stored; None when it is.
 
     An answer cut off by a limit that does not stand in the request is not stored: another day's default limit
     would give another answer to the same key.
+
+    Args:
+        body: The body of the request.
+        response: The answer.
+        keep: Answers to be stored all the same.
+        content: The answer holds something besides text and tool calls: an image, vectors.
     """
     if response.stop_reason == "filtered" and "filtered" not in keep:
         return "filtered"
     if response.truncated and token_limit(body) is None:
         return "truncated by a limit that is not in the request"
     if (
-        not response.text.strip()
+        not content
+        and not response.text.strip()
         and response.stop_reason not in ("tool_use", "filtered")
         and "empty" not in keep
     ):
         return "empty"
     return None
+
+
+def overrides_of(
+    mode: str | Mode | None,
+    sample: int | None,
+    namespace: str | None,
+    max_age: MaxAge,
+    tag: str | None,
+) -> dict[str, Any]:
+    """Return the settings that are given, checked.
+
+    Raises:
+        ConfigError: One is wrong.
+    """
+    given: dict[str, Any] = {}
+    if mode is not None:
+        given["mode"] = parse_mode(mode)
+    if sample is not None:
+        if sample < 0:
+            raise ConfigError(f"a sample index counts from 0: {sample}")
+        given["sample"] = sample
+    if namespace is not None:
+        given["namespace"] = namespace
+    if max_age is not None:
+        given["max_age"] = seconds_of(max_age)
+    if tag is not None:
+        given["tag"] = tag
+    return given
+
+
+def seconds_of(max_age: MaxAge) -> float | None:
+    """Return an age in seconds.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    seconds = max_age.total_seconds() if isinstance(max_age, timedelta) else max_age
+    if seconds is not None and not seconds >= 0:
+        raise ConfigError(f"a maximum age is a number of seconds, 0 or more: {max_age!r}")
+    return seconds

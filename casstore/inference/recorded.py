@@ -84,7 +84,7 @@ def decode(entry: Entry, content: bytes, kind: str, usage_on_hit: UsageOnHit = "
         FormatError: The bytes are no stored answer of this version.
     """
     line, _, rest = content.partition(b"\n")
-    head = _head(line, kind)
+    head = head_of(line, kind)
     original = Original(
         usage_from_json(head.get("usage")),
         number_in(entry.labels, "cost"),
@@ -163,6 +163,8 @@ def settings_labels(settings: Settings) -> dict[str, Any]:
         labels["namespace"] = settings.namespace
     if settings.sample:
         labels["sample"] = settings.sample
+    if settings.tag:
+        labels["tag"] = settings.tag
     return labels
 
 
@@ -186,7 +188,12 @@ def number_in(labels: Mapping[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _head(line: bytes, kind: str) -> dict[str, Any]:
+def head_of(line: bytes, kind: str) -> dict[str, Any]:
+    """Return the first line of a stored answer, parsed.
+
+    Raises:
+        FormatError: It is not one of this version, or of another kind.
+    """
     head = _loads(line)
     if head.get("casstore") != FORMAT:
         raise FormatError(f"an answer stored in form {str(head.get('casstore'))[:20]!r}; upgrade casstore")

@@ -31,6 +31,7 @@ VOLATILE: Mapping[str, frozenset[str]] = {
     ),
     "anthropic": frozenset({"metadata"}),
     "bedrock": frozenset({"requestMetadata"}),
+    "google": frozenset({"labels"}),
 }
 """By provider, top-level fields of a body that say who asks or what to log, and nothing of the answer."""
 
@@ -56,7 +57,12 @@ def open_query(query: Mapping[str, object]) -> dict[str, object]:
 
 
 def canonical_request(
-    request: Request, *, namespace: str = "", sample: int = 0, aliases: Mapping[str, str] | None = None
+    request: Request,
+    *,
+    namespace: str = "",
+    sample: int = 0,
+    tag: str = "",
+    aliases: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return the canonical bytes that stand for a call; `key_of` gives their digest.
 
@@ -64,6 +70,7 @@ def canonical_request(
         request: What is asked.
         namespace: Keeps answers of different projects or experiments apart.
         sample: Which of several answers to one request: the n-th is an answer of its own.
+        tag: Keeps calls apart, too; one that is empty is not in the key.
         aliases: Hosts to be taken for another host.
 
     Raises:
@@ -88,11 +95,18 @@ def canonical_request(
             "namespace": namespace,
             "sample": sample,
         }
+        | ({"tag": tag} if tag else {})
     )
 
 
 def canonical_call(
-    function: str, version: str, arguments: Mapping[str, Any], *, namespace: str = "", sample: int = 0
+    function: str,
+    version: str,
+    arguments: Mapping[str, Any],
+    *,
+    namespace: str = "",
+    sample: int = 0,
+    tag: str = "",
 ) -> bytes:
     """Return the canonical bytes that stand for a call of a memoized function.
 
@@ -109,6 +123,7 @@ def canonical_call(
             "namespace": namespace,
             "sample": sample,
         }
+        | ({"tag": tag} if tag else {})
     )
 
 

@@ -19,10 +19,9 @@ from casstore.inference.guard import Guard
 from casstore.inference.ledger import Counted
 from casstore.inference.memory import Held, Memory
 from casstore.inference.policy import Mode, Settings
-from casstore.inference.recorded import Answer
 
-Kept = Answer | bytes
-"""What memory holds: a model's answer, or the JSON a memoized function returned."""
+Kept = object
+"""What memory holds: a model's answer, the JSON of a memoized function's result, a reply over HTTP."""
 
 
 class EntryStore(Protocol):
@@ -69,11 +68,15 @@ class Call:
         settings: What holds for it.
         key: Where its answer is; None for a call that is not cached.
         canonical: The bytes whose digest the key is.
+        refs: Objects to be stored beside the answer, whatever the cache does with other calls' requests.
+        why: Why it has no key, in one word.
     """
 
     settings: Settings
     key: Key | None
     canonical: bytes = b""
+    refs: tuple[bytes, ...] = ()
+    why: str = ""
 
     @property
     def flight(self) -> tuple[Key | None, bool, float | None]:
@@ -156,12 +159,12 @@ class Tiers:
     def _read(self, store: EntryStore, key: Key, decode: Callable[[Entry, bytes], Kept]) -> Held[Kept]:
         try:
             entry, content = store.read_entry(key)
+            return Held(decode(entry, content), entry.created, len(content))
         except NotFoundError:
             raise
         except Exception:
             self._unread.add(key)
             raise
-        return Held(decode(entry, content), entry.created, len(content))
 
     def _write(
         self, store: EntryStore, call: Call, content: bytes, labels: Mapping[str, Any]
@@ -173,7 +176,7 @@ class Tiers:
         unread = call.key in self._unread
         self._unread.discard(call.key)
         replace = call.settings.mode is Mode.REFRESH or call.settings.max_age is not None or unread
-        refs = (call.canonical,) if self._keep_requests else ()
+        refs = call.refs or ((call.canonical,) if self._keep_requests else ())
         entry = store.put_entry(call.key, content, labels=labels, refs=refs, replace=replace)
         self._on_stored()
         return entry

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from casstore.catalog.index import ObjectInfo, Tally, now
 from casstore.catalog.records import REFS_MAX, Claim, Entry, Tombstone, dump_labels, next_generation
-from casstore.catalog.tracking import remotes_holding
+from casstore.catalog.tracking import is_held
 from casstore.digest import DIGEST_DIGITS, Digest, Key, parse_digest, parse_key
 from casstore.errors import ConfigError, IntegrityError, NotEnoughCopiesError, NotFoundError
 from casstore.repo.tiers import Tiers
@@ -115,7 +115,7 @@ class Content(Tiers):
 
         if not self.has(digest):
             raise NotFoundError(f"object {digest} is not in {self.path}")
-        if not force and not remotes_holding(self.local.index, digest):
+        if not force and not is_held(self.local.index, digest):
             raise NotEnoughCopiesError(f"object {digest} is known to be only here: push it first, or force")
         if digest in dictionaries_needed(self.local.index, here=True):
             raise NotEnoughCopiesError(f"object {digest} is the dictionary of packs that are here")

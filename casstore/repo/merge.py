@@ -10,7 +10,7 @@ uploaded, so that whatever went wrong before leaves the old packs in their place
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -81,7 +81,9 @@ def planned_merge(local: Local, remote: Remote, listed: Sequence[Listed], lackin
         packs |= {pack.digest: pack for pack in found}
     if not segments:
         return nothing
-    candidates = _candidates(local, remote, [pack for pack in packs.values() if pack.digest not in doomed])
+    sent = {row.digest for row in lacking.objects}
+    standing = [pack for pack in packs.values() if pack.digest not in doomed]
+    candidates = _candidates(local, remote, standing, sent)
     chosen, fetched = fold_packs(candidates, last_pack(lacking, doomed))
     chosen.sort(key=lambda pack: (-pack.stored, pack.digest))  # the oldest first, most likely
     members = tuple({row.digest: row for pack in chosen for row in pack.members}.values())
@@ -108,10 +110,14 @@ def _foldable(local: Local, remote: Remote, listed: Iterable[Listed]) -> Iterato
             yield each.stored, each.digest
 
 
-def _candidates(local: Local, remote: Remote, packs: Iterable[Pack]) -> Iterator[Candidate]:
+def _candidates(
+    local: Local, remote: Remote, packs: Iterable[Pack], sent: Collection[Digest]
+) -> Iterator[Candidate]:
+    """Yield packs, and of each what it alone holds and is not `sent` anyway."""
     for pack in packs:
         dictionary = pack.contents.dictionary
-        members = members_of(local.index, remote.tracking.id, pack.contents.digests)
+        digests = [digest for digest in pack.contents.digests if digest not in sent]
+        members = members_of(local.index, remote.tracking.id, digests)
         needed = [member for member in members if not member.stays or member.pack == pack.digest]
         here = [member.here for member in needed if member.here is not None]
         there = [member.there for member in needed if member.there is not None]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 from tests.cli.conftest import Run, add_entry
+from tests.cli.exchanges import add_exchange
+from tests.inference.reading.test_cassettes import cassette, streamed
 
 MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
@@ -62,8 +64,9 @@ def test_ls_objects_lists_what_was_put_by_hand(casstore: Run) -> None:
 
 def test_ls_objects_takes_no_filter_of_entries(casstore: Run) -> None:
     """A mistake in usage."""
-    told = casstore("ls", "--objects", "--long", code=2).stderr
-    assert told == "casstore: --objects takes neither --model nor --long; see casstore ls --help\n"
+    for option in (["--long"], ["--model", "m"], ["--since", "1h"], ["--grep", "x"]):
+        told = casstore("ls", "--objects", *option, code=2).stderr
+        assert told.startswith("casstore: --objects lists no entries: leave out the options that choose them")
 
 
 def test_ls_shows_no_control_characters_of_an_entry(casstore: Run) -> None:
@@ -79,3 +82,55 @@ def test_ls_without_a_store_makes_none(casstore: Run) -> None:
     assert "there is no store at" in told
     assert "casstore init" in told
     casstore("--store", "typo", "ls", code=1)
+
+
+def test_ls_searches_what_was_asked_and_said(casstore: Run) -> None:
+    """By a regular expression, in the text and not in its JSON; rows come as they are found."""
+    first = add_exchange("What is the capital of France?", "It is Paris,\nof course: ça va.")
+    second = add_exchange("And of Italy?", "Rome.")
+    for pattern, keys in (
+        ("capital of (France|Spain)", [first]),
+        ("Paris,\nof", [first]),
+        ("ça", [first]),
+        ("^Rome", [second]),
+        (r"[.?]$", [first, second]),
+        ("chat.completion", []),
+    ):
+        assert [row.split()[0] for row in casstore("ls", "--grep", pattern).stdout.splitlines()] == [
+            key[:12] for key in keys
+        ]
+        assert [entry["key"] for entry in casstore("ls", "--grep", pattern, "--json").json()] == keys
+
+
+def test_ls_searches_streams_and_calls_of_tools(casstore: Run) -> None:
+    """A word that came in two pieces is one."""
+    casstore("import", "-", stdin=cassette(streamed("Hel", "lo")))
+    call = {"id": "c", "type": "function", "function": {"name": "look_up", "arguments": '{"city": "Rome"}'}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    choices = [{"index": 0, "message": message, "finish_reason": "tool_calls"}]
+    add_exchange("hi", "", reply={"choices": choices})
+    assert len(casstore("ls", "--grep", "^Hello$").stdout.splitlines()) == 1
+    assert len(casstore("ls", "--grep", "look_up .*Rome").stdout.splitlines()) == 1
+
+
+def test_ls_keeps_to_a_provider_and_a_time(casstore: Run) -> None:
+    """A time ago, or a date."""
+    add_exchange("one", "eins", url="https://api.mistral.ai/v1/chat/completions")
+    key = add_exchange("one", "eins")
+    assert [entry["key"] for entry in casstore("ls", "--provider", "openai", "--json").json()] == [key]
+    assert len(casstore("ls", "--since", "90s").stdout.splitlines()) == 2
+    assert len(casstore("ls", "--since", "2026-01-01").stdout.splitlines()) == 2
+    assert casstore("ls", "--since", "2999-01-01T12:00").stdout == ""
+    assert "neither a time ago" in casstore("ls", "--since", "yesterday", code=2).stderr
+    assert "not a regular expression" in casstore("ls", "--grep", "(", code=2).stderr
+
+
+def test_ls_does_not_fetch_what_it_searches(casstore: Run) -> None:
+    """It says how many answers are not here; their requests came with the manifest, or did not."""
+    add_exchange("one", "eins")
+    casstore("push", "./remote")
+    casstore("--store", "other", "pull", "./remote", "--manifest-only")
+    told = casstore("--store", "other", "ls", "--grep", "eins")
+    assert told.stdout == ""
+    assert told.stderr.startswith("casstore: 1 entry could not be searched, as the answer is not here; ")
+    assert casstore("--store", "other", "ls", "--json").json()[0]["size"] is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 import click
 import pytest
@@ -77,7 +78,15 @@ def test_json_has_the_documented_fields(casstore: Run, command: str, array: str 
     key = add_entry(1)
     casstore("put", "-", stdin=b"hello\n")
     casstore("remote", "add", "team", "./remote")
-    args = [*command.split(), "--json", *([key] if command == "show" else [])]
+    casstore("export", "-o", "entries.jsonl")
+    more: dict[str, list[str]] = {
+        "show": [key],
+        "explain": ["--provider", "openai", "call.json"],
+        "export": ["-o", "more.jsonl"],
+        "import": ["entries.jsonl"],
+    }
+    Path("call.json").write_text('{"model": "m-1", "messages": []}', "utf-8")
+    args = [*command.split(), "--json", *more.get(command, [])]
     told = casstore(*args).json()
     if array:
         told = told[0]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from casstore.digest import Key
 from casstore.repo.repository import Repository
 from tests.cli.conftest import Run, add_entry, request_of
+from tests.cli.exchanges import add_exchange
+from tests.inference.reading.test_cassettes import cassette, streamed
 
 
 def put(content: bytes) -> Key:
@@ -20,7 +23,7 @@ def put(content: bytes) -> Key:
 
 
 def test_show_tells_labels_request_and_response(casstore: Run) -> None:
-    """What the model said comes before how it was said."""
+    """As a conversation."""
     key = add_entry(1, cost=0.5, usage={"input": 9})
     entry = casstore("ls", "--json").json()[0]
     assert casstore("show", key).stdout.split("\n", 3)[3] == (
@@ -32,36 +35,59 @@ provider    openai
 usage       {"input": 9}
 
 request
-  {
-    "provider": "openai",
-    "body": {
-      "model": "m-1",
-      "messages": [
-        {
-          "role": "user",
-          "content": "question 1"
-        }
-      ]
-    }
-  }
+  model: m-1
+
+  user
+    question 1
 
 response
-  answer 1
-
-  {
-    "casstore": 1,
-    "kind": "response",
-    "model": "m-1"
-  }
-  {
-    "id": "reply"
-  }
+  assistant
+    answer 1
 """
     )
     shown = casstore("show", key).stdout
     assert shown.startswith(
         f"key         {key}\nobject      {entry['object']}  ({entry['size']} B)\ncreated     "
     )
+
+
+def test_show_tells_a_conversation_of_any_provider(casstore: Run) -> None:
+    """Options, calls of tools, images by their size; nothing steers the terminal."""
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{'iVBORw0KGgo' * 4000}"}}
+    question = [{"type": "text", "text": "what is \x1b[2J this?"}, image]
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": question}]
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+    key = add_exchange("", "a cat", messages=messages, tools=tools, temperature=0)
+    shown = casstore("show", key).stdout.partition("\nrequest\n")[2]
+    assert re.sub(r"object [0-9a-f]{12}", "object …", shown) == (
+        """\
+  POST api.openai.com/v1/chat/completions
+  model: gpt-4o
+  temperature: 0
+  tools: ["look"]
+
+  system
+    be brief
+
+  user
+    what is \\x1b[2J this?
+    (image/png, (33,000 bytes, object …))
+
+response
+  assistant
+    a cat
+"""
+    )
+
+
+def test_show_puts_a_stream_together(casstore: Run) -> None:
+    """As a conversation, and as stored on request."""
+    casstore("import", "-", stdin=cassette(streamed("Hel", "lo")))
+    key = casstore("ls", "--json").json()[0]["key"]
+    assert casstore("show", key).stdout.endswith("\nresponse\n  assistant\n    Hello\n")
+    raw = casstore("show", key, "--raw").stdout
+    assert "data: " in raw
+    assert '"delta"' in raw
 
 
 def test_show_json_has_stable_fields(casstore: Run) -> None:
@@ -75,6 +101,8 @@ def test_show_json_has_stable_fields(casstore: Run) -> None:
             {"id": "reply"},
         ],
         "response_kind": "lines",
+        "asked": [{"role": "user", "parts": [{"kind": "text", "text": "question 1", "name": ""}]}],
+        "said": [{"role": "assistant", "parts": [{"kind": "text", "text": "answer 1", "name": ""}]}],
     }
 
 

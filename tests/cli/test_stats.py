@@ -49,11 +49,35 @@ def test_stats_json_has_stable_fields(casstore: Run) -> None:
     told = casstore("stats", "--json").json()
     sizes = {"entries", "objects", "size", "stored", "max_size", "kept_objects", "kept_stored"}
     sizes |= {"packs", "packs_stored"}
-    assert set(told) == sizes | {"total", "models"}
+    assert set(told) == sizes | {"total", "models", "reasons"}
     (row,) = told["models"]
     assert (row["provider"], row["model"], row["hits"], row["money_saved"]) == ("openai", "m-1", 3, 0.25)
     assert set(row) == set(told["total"]) | {"provider", "model"}
     assert told["total"]["money_saved"] == 0.25
+
+
+def test_stats_tell_why_calls_were_not_kept(casstore: Run) -> None:
+    """Over all models, the most frequent reason first."""
+    with Repository.open() as repo:
+        repo.tally("openai", "m-1", {"calls": 9, "uncached": 7, "uncached_state": 3, "unstored_status": 2})
+        repo.tally("openai", "m-2", {"calls": 4, "uncached_stream": 4})
+    assert casstore("stats").stdout.endswith("\n\nno key    stream 4, state 3\nnot kept  status 2\n")
+    reasons = casstore("stats", "--json").json()["reasons"]
+    assert reasons == {"uncached_state": 3, "uncached_stream": 4, "unstored_status": 2}
+
+
+def test_stats_tell_tokens_on_request(casstore: Run) -> None:
+    """What was read and written, and which part of it was cached and reasoning."""
+    with Repository.open() as repo:
+        repo.tally("openai", "m-1", {"calls": 1, "input_spent": 1200, "cached_spent": 1000})
+        repo.tally("openai", "m-1", {"hits": 1, "output_saved": 34, "reasoning_saved": 30})
+    assert casstore("stats", "--tokens").stdout.endswith(
+        """
+model       tokens   read  cached  written  reasoning
+openai/m-1  spent   1,200   1,000        0          0
+openai/m-1  saved       0       0       34         30
+"""
+    )
 
 
 def test_stats_of_a_new_store_have_no_models(casstore: Run) -> None:

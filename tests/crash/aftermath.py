@@ -59,7 +59,7 @@ def mirror(url: str, folder: Path) -> Path:
     """Copy a remote, file by file, as it is listed, into a local folder."""
     backend = open_backend(url)
     try:
-        for name in [info.name for part in ("objects", "manifest") for info in backend.list(part)]:
+        for name in [info.name for part in ("objects", "packs", "manifest") for info in backend.list(part)]:
             _save(backend, name, folder)
         _save(backend, "casstore.json", folder)
     except NotFoundError:  # not begun

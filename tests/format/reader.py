@@ -119,8 +119,10 @@ def check_promises(root: Path) -> Reading:
         demand(entry["object"] in reading.objects, f"the object of {entry} is missing")
         for digest in (entry["object"], *entry.get("refs", [])):
             demand(digest in reading.located or digest not in reading.objects, f"no location for {digest}")
-    demand(reading.located <= reading.objects.keys(), "a location of an object that is not there")
-    named = {record["pack"] for record in reading.of_kind("pack")}
+    doomed = {record["digest"] for record in reading.of_kind("doomed")}
+    located = {location["object"] for location in reading.locations} - doomed
+    demand(located <= reading.objects.keys(), "a location of an object that is not there")
+    named = {record["pack"] for record in reading.of_kind("pack")} - doomed
     demand(named <= reading.packs.keys(), "a record of a pack that is not there")
     return reading
 
@@ -322,7 +324,7 @@ def _checked(record: Fields) -> Fields:
         case "kept":
             demand(_are_digests([record["object"]]), "the object of a kept record")
         case "doomed":
-            demand(record["what"] in {"pack", "segment"}, "what is doomed")
+            demand(record["what"] in {"object", "pack", "segment"}, "what is doomed")
             demand(_are_digests([record["digest"]]) and _are_numbers([record["after"]]), "doom")
         case "replaces":
             demand(_are_digests([record["segment"]]), "the segment that is replaced")

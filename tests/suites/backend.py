@@ -223,6 +223,20 @@ class BackendSuite:
         assert {info.name: info.size for info in backend.list("m/x/y")} == {"m/x/y/z/3": 3}
         assert {info.name for info in backend.list("")} == {"m/1", "m/x/2", "m/x/y/z/3", "mm/4", "top"}
 
+    def test_listed_files_have_an_age(self, backend: Backend) -> None:
+        """Where a listing tells when a name was written, it was just now, by the clock of the storage."""
+        backend.write("m/1", b"x")
+        (info,) = backend.list("m")
+        assert info.modified is None or abs(backend.now() - info.modified) < 60_000
+
+    def test_the_clock_goes_forward(self, backend: Backend) -> None:
+        """The time is in milliseconds, before and after the first answer."""
+        before = time.time_ns() // 1_000_000
+        assert abs(backend.now() - before) < 60_000
+        list(backend.list("m"))
+        assert abs(backend.now() - before) < 60_000
+        assert backend.now() <= backend.now()
+
     def test_missing_folder_is_empty(self, backend: Backend) -> None:
         """A folder that is not there lists nothing, before the first write and after."""
         assert list(backend.list("manifest")) == []

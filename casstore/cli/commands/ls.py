@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from casstore.cli import output
+from casstore.cli.choosing import choosing_options, chosen_of, found_in
 from casstore.cli.command import command, json_option
 from casstore.config import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    import re
+    from collections.abc import Iterable, Iterator, Mapping
 
     from casstore.catalog.index import ObjectInfo
     from casstore.catalog.records import Entry
     from casstore.cli.app import Application
     from casstore.digest import Digest
-    from casstore.repo.repository import Repository
 
+_WIDEST = len("1023.9 MiB")
 _SHORT = 12  # of a key's hex digits: enough to tell 10^6 entries apart
 
 
@@ -26,39 +28,59 @@ _SHORT = 12  # of a key's hex digits: enough to tell 10^6 entries apart
     "ls",
     examples="""
     casstore ls
-    casstore ls --model gpt-4o-mini --long
+    casstore ls --model gpt-4o-mini --since 7d --long
+    casstore ls --grep 'capital of France' --since 7d
     casstore ls --json | jq -r '.[] | select(.labels.cost > 0.01) | .key'
     casstore ls --objects
     """,
 )
 @click.option("-l", "--long", is_flag=True, help="Whole keys and digests, provider and generation.")
-@click.option("-m", "--model", metavar="MODEL", help="Only answers of this model.")
+@choosing_options
 @click.option("--objects", is_flag=True, help="List the objects that were put by hand instead.")
 @json_option
-def ls(app: Application, *, long: bool, model: str | None, objects: bool, as_json: bool) -> None:
+def ls(
+    app: Application,
+    *,
+    long: bool,
+    provider: str | None,
+    model: str | None,
+    since: int | None,
+    grep: re.Pattern[str] | None,
+    objects: bool,
+    as_json: bool,
+) -> None:
     """List the entries, the oldest first.
 
     KEY, when it was created, size, model. The size is that of the answer, and - where it is not here but
-    at a remote. With --objects: DIGEST, last use, size and stored size.
+    at a remote. --grep looks into what was said and asked, as far as that is here, and lists each entry as
+    soon as it is found. With --objects: DIGEST, last use, size and stored size.
     """
-    if objects and (model or long):
-        raise click.UsageError("--objects takes neither --model nor --long")
+    if objects and (provider or model or since is not None or grep or long):
+        raise click.UsageError(
+            "--objects lists no entries: leave out the options that choose them, and --long"
+        )
     with app.repository() as repo:
         if objects:
             _list_objects([info for info in repo.objects() if info.kept], as_json=as_json)
+            return
+        sizes = {info.digest: info.size for info in repo.objects()}
+        entries = found_in(repo, chosen_of(provider, model, since), grep)
+        if as_json:
+            output.documents(entry_fields(entry, sizes.get(entry.object)) for entry in entries)
         else:
-            _list_entries(repo, model, long=long, as_json=as_json)
+            _print(entries, sizes, long=long, at_once=grep is not None)
 
 
-def _list_entries(repo: Repository, model: str | None, *, long: bool, as_json: bool) -> None:
-    found = (entry for entry in repo.entries() if model is None or entry.labels.get("model") == model)
-    entries = sorted(found, key=lambda entry: (entry.created, entry.key))
-    sizes = {info.digest: info.size for info in repo.objects()}
-    if as_json:
-        output.documents(entry_fields(entry, sizes.get(entry.object)) for entry in entries)
-    elif entries:
-        row = _long_row if long else _short_row
-        output.table([row(entry, sizes) for entry in entries], right=[2])
+def _print(entries: Iterator[Entry], sizes: Mapping[Digest, int], *, long: bool, at_once: bool) -> None:
+    row = _long_row if long else _short_row
+    if at_once:
+        for entry in entries:
+            key, created, size, *rest = row(entry, sizes)
+            output.table([[key, created, size.rjust(_WIDEST), *rest]])
+        return
+    rows = [row(entry, sizes) for entry in entries]
+    if rows:
+        output.table(rows, right=[2])
 
 
 def entry_fields(entry: Entry, size: int | None) -> dict[str, Any]:

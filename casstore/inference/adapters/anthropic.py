@@ -43,6 +43,16 @@ _STOPS = {
 }
 
 
+def own_version(url: str = _BASE_URL) -> str:
+    """Return the API version that the SDK asks for of its own: it must be loaded to know.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    with load_sdk("anthropic", "anthropic").Anthropic(api_key="any", base_url=url) as sdk:
+        return str(sdk.default_headers[_VERSION])
+
+
 class _Messages(Shape):
     provider: ClassVar[str] = "anthropic"
 
@@ -76,14 +86,9 @@ class _Messages(Shape):
         if stream:
             body["stream"] = True
         if self._address is None:
-            self._headers[_VERSION] = self._own_version()
+            self._headers[_VERSION] = own_version(self._url)
             self._address = Address(None, self._url, self._headers)
         return self._address.request(self.provider, "/v1/messages", body, options)
-
-    def _own_version(self) -> str:
-        """Return the API version that the SDK asks for of its own: it must be loaded to know."""
-        with load_sdk("anthropic", "anthropic").Anthropic(api_key="any", base_url=self._url) as sdk:
-            return str(sdk.default_headers[_VERSION])
 
     def _arguments(
         self, messages: Sequence[Message], system: System | None, options: Mapping[str, Any]

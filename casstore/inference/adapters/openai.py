@@ -178,7 +178,8 @@ class ChatAssembler:
     def add(self, event: Mapping[str, Any]) -> str:
         """Take an event, and return the text it adds to the first candidate."""
         self._last = dict(event)
-        self._usage = event.get("usage") or self._usage
+        # Groq tells it in a field of its own.
+        self._usage = event.get("usage") or (event.get("x_groq") or {}).get("usage") or self._usage
         added = ""
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
@@ -202,6 +203,10 @@ class ChatAssembler:
             model=str(self._last.get("model", "")),
             list_price=self._last.get("service_tier") in _LIST_PRICE_TIERS,
         )
+
+
+_CACHED = ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
+"""Where DeepSeek, Moonshot and Mistral tell what came from their prompt caches."""
 
 
 def parse(reply: Mapping[str, Any]) -> Response:
@@ -239,11 +244,16 @@ def _usage(usage: object) -> Usage:
     if not isinstance(usage, Mapping):
         return Usage()
     read, written = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    reasoning = count(written, "reasoning_tokens") or count(usage, "reasoning_tokens")
+    asked, answered = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
+    # xAI does not count reasoning among what was written; the total tells.
+    apart = reasoning and count(usage, "total_tokens") == asked + answered + reasoning
     return Usage(
-        input=count(usage, "prompt_tokens"),
-        output=count(usage, "completion_tokens"),
-        cached=count(read, "cached_tokens"),
-        reasoning=count(written, "reasoning_tokens"),
+        input=asked,
+        output=answered + reasoning if apart else answered,
+        cached=count(read, "cached_tokens")
+        or next(filter(None, (count(usage, name) for name in _CACHED)), 0),
+        reasoning=reasoning,
         written=count(read, "cache_write_tokens"),
     )
 

@@ -23,7 +23,7 @@ from casstore.catalog.index import (
     remove_entries_of,
     remove_objects,
 )
-from casstore.catalog.records import Entry, Tombstone
+from casstore.catalog.records import Entry, Location, Tombstone
 from casstore.catalog.rows import DamagedIndexError
 from casstore.catalog.tracking import Tracking
 from casstore.digest import Digest, Key, digest_of
@@ -222,7 +222,9 @@ def test_eviction_order(index: Index) -> None:
     for number, used in ((1, 30), (2, 10), (3, 20), (4, 5)):
         put(index, number, used=used)
     put(index, 5, used=1, kept=True)
-    Tracking(index, "memory://one").uploaded([stored(1), stored(3)])
+    tracking = Tracking(index, "memory://one")
+    tracking.apply(digest_of(b"segment"), [Location(stored(1)), Location(stored(3))])
+    tracking.uploaded([stored(2)])  # no segment tells of it, so a collection may delete it
     order = [(each.digest, each.held) for each in index.eviction_order()]
     expected = [(3, True), (1, True), (4, False), (2, False)]
     assert order == [(stored(number).digest, held) for number, held in expected]

@@ -223,7 +223,7 @@ def test_groups_in_flight(source: ObjectStore, known: Stored, spool: Path) -> No
                 with lock:
                     running -= 1
 
-    counting = ObjectStore(Counting(source.backend), source._shards, Codec(), spool)
+    counting = ObjectStore(Counting(source.backend), source._shards, Codec(), spool, source.dictionaries)
     folders = [spool / str(number) for number in range(3)]
     for folder in folders:
         folder.mkdir()
@@ -323,7 +323,8 @@ def test_partial_file_at_work_is_not_old(
             seen.append(partial.stat().st_mtime)
             return super().read_range(name, start, length)
 
-    bring(ObjectStore(Looking(source.backend), source._shards, Codec(), spool), known, spool)
+    looking = Looking(source.backend)
+    bring(ObjectStore(looking, source._shards, Codec(), spool, source.dictionaries), known, spool)
     assert min(seen) > time.time() - 3600
 
 
@@ -368,7 +369,7 @@ def test_range_damaged_on_its_way(
     """A group that came damaged is asked for once more, and the others are not."""
     whole = source.backend.read(source.name(known.digest))
     requests_log.clear()
-    spoiling = ObjectStore(Spoiling(source, 1), source._shards, Codec(), spool)
+    spoiling = ObjectStore(Spoiling(source, 1), source._shards, Codec(), spool, source.dictionaries)
     assert bring(spoiling, known, spool) == whole
     groups = places(groups_of(known, GROUP))
     asked = ranges(requests_log)
@@ -381,7 +382,7 @@ def test_ranges_that_are_always_damaged(
     """Where no range is right twice in a row, the object is fetched whole."""
     whole = source.backend.read(source.name(known.digest))
     requests_log.clear()
-    spoiling = ObjectStore(Spoiling(source, 1000), source._shards, Codec(), spool)
+    spoiling = ObjectStore(Spoiling(source, 1000), source._shards, Codec(), spool, source.dictionaries)
     assert bring(spoiling, known, spool) == whole
     assert [request.range for request in requests_log.requests()].count("") == 1
     assert list(spool.iterdir()) == []
@@ -392,7 +393,7 @@ def test_damaged_object_is_refused(source: ObjectStore, known: Stored, spool: Pa
     backend = FaultyBackend(source.backend)
     backend.corrupt(source.name(known.digest))
     with pytest.raises(IntegrityError):
-        bring(ObjectStore(backend, source._shards, Codec(), spool), known, spool)
+        bring(ObjectStore(backend, source._shards, Codec(), spool, source.dictionaries), known, spool)
     assert list(spool.iterdir()) == []
 
 

@@ -1,0 +1,91 @@
+"""``casstore import``.  Floor: cli."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from casstore.cli import output
+from casstore.cli.choosing import cache_of, http_of, key_options
+from casstore.cli.command import command, json_option
+
+if TYPE_CHECKING:
+    from casstore.cli.app import Application
+    from casstore.inference.reading.taking import Taken
+
+
+@command(
+    "import",
+    examples="""
+    casstore import answers.jsonl
+    casstore import tests/cassettes/*.yaml
+    casstore import --namespace eval tests/cassettes/*.yaml --json | jq .skipped
+    """,
+)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@key_options
+@json_option
+@click.pass_context
+def import_(
+    ctx: click.Context,
+    app: Application,
+    files: tuple[str, ...],
+    *,
+    namespace: str,
+    tag: str,
+    ignore_fields: tuple[str, ...],
+    aliases: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Take in exported entries, and cassettes of vcrpy.
+
+    FILE is what casstore export wrote, or a cassette in YAML or JSON; - is standard input. Entries keep
+    their keys, and are checked against their digests. Of cassettes only what a call would have stored comes
+    in, streams included, and the rest is counted with the reason; credentials never do. An entry that is
+    here already stays. Exits with 1 where something could not be read.
+
+    Namespace, tag, ignored fields and aliases are for the keys of what comes from cassettes: give those
+    that the program has.
+    """
+    from casstore.inference.reading.taking import Taken, take_file
+
+    taken = Taken()
+    with app.repository(create=True) as repo, cache_of(repo, namespace, aliases) as cache:
+        http = http_of(cache, ignore_fields, streams=True)
+        with cache.using(tag=tag):
+            for name in files:
+                if name == "-":
+                    take_file(http, repo, "standard input", sys.stdin.buffer, taken)
+                    continue
+                try:
+                    with Path(name).open("rb") as file:
+                        take_file(http, repo, name, file, taken)
+                except OSError as error:
+                    taken.failures.append((name, error.strerror or str(error)))
+    _tell(taken, as_json=as_json)
+    ctx.exit(1 if taken.failures else 0)
+
+
+def _tell(taken: Taken, *, as_json: bool) -> None:
+    if as_json:
+        output.document(
+            {
+                "imported": taken.imported,
+                "present": taken.present,
+                "unproven": taken.unproven,
+                "skipped": dict(taken.skipped),
+                "failures": [{"name": name, "reason": reason} for name, reason in taken.failures],
+            }
+        )
+        return
+    for name, reason in taken.failures:
+        output.note(f"{name}: {reason}")
+    present = f", {taken.present:,} were here already" if taken.present else ""
+    output.line(f"imported {output.count(taken.imported, 'entry')}{present}")
+    if taken.unproven:
+        output.line(f"{taken.unproven:,} of them without their request: their keys are taken on trust")
+    for reason, number in taken.skipped.most_common():
+        output.line(f"not imported: {number:,} {reason} (the first: {taken.details[reason]})")

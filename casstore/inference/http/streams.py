@@ -1,0 +1,356 @@
+"""Whether a stream came to its end, and what it said; pure.  Floor: inference.
+
+A stream may be stored when the event was seen after which nothing comes (`FINAL`), whether or not its reader
+then reads to the end of the body: the OpenAI client does not. After an event that others may follow (`ENDED`)
+it may be stored only at the end of the body. An error in it is for ever.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+from casstore.errors import FormatError
+from casstore.inference.adapters.anthropic import MessageAssembler
+from casstore.inference.adapters.endpoint import count
+from casstore.inference.adapters.openai import ChatAssembler
+from casstore.inference.http.framing import Event, Framing
+from casstore.inference.http.replies import (
+    UNFINISHED,
+    Reading,
+    cohere_usage,
+    ended,
+    read,
+    read_gemini,
+    read_ollama,
+    read_responses,
+    stop_of,
+    worst,
+)
+from casstore.inference.types import Response, Usage
+
+RUNNING: Final = "running"
+ENDED: Final = "ended"
+FINAL: Final = "final"
+
+_DONE: Final = b"[DONE]"
+_METRICS: Final = "amazon-bedrock-invocationMetrics"
+
+_NO_ANSWER: Final = Response("", UNFINISHED)
+
+JSON = Mapping[str, Any]
+
+
+class Follower(Protocol):
+    """Follows the events of one wire."""
+
+    def add(self, event: JSON) -> str:
+        """Take an event, and return how far the stream is: `RUNNING`, `ENDED` or `FINAL`."""
+
+    def reading(self) -> Reading:
+        """Return what was said so far."""
+
+
+class StreamWatch:
+    """Watches a stream go by.
+
+    Args:
+        wire: The endpoint's wire.
+        framing: How its events are cut.
+
+    Attributes:
+        state: `RUNNING`, `ENDED` or `FINAL`.
+        trouble: Why the stream must not be stored, whatever comes; None as long as nothing says so.
+    """
+
+    def __init__(self, wire: str, framing: Framing) -> None:
+        make = FOLLOWERS.get(wire)
+        self._framing = framing
+        self._follower: Follower | None = None if make is None else make()
+        self.state = RUNNING
+        self.trouble: str | None = None if make else f"streams of {wire!r} are not known"
+
+    def feed(self, piece: bytes) -> None:
+        """Take a piece of the decoded body, cut anywhere."""
+        if self.trouble is None:
+            self._take(lambda: self._framing.feed(piece))
+
+    def end(self) -> None:
+        """Say that the body is over."""
+        if self.trouble is None:
+            self._take(self._framing.end)
+        if self.trouble is None and self.state == ENDED:
+            self.state = FINAL
+
+    @property
+    def complete(self) -> bool:
+        """Whether what came so far is a whole stream."""
+        return self.trouble is None and self.state == FINAL
+
+    def reading(self) -> Reading:
+        """Return what was said so far; its usage counts though the stream is not stored."""
+        return self._follower.reading() if self._follower else Reading(_NO_ANSWER)
+
+    def _take(self, events: Callable[[], Any]) -> None:
+        try:
+            for event in events():
+                self._event(event)
+        except (FormatError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            self.trouble = f"a stream that cannot be followed: {error!r}"
+
+    def _event(self, event: Event) -> None:
+        if event.data.strip() == _DONE:
+            self.state = FINAL
+            return
+        value = json.loads(event.data)
+        if event.headers.get(":message-type", "event") != "event" or _is_error(event.name, value):
+            self.trouble = "an error in the stream"
+        elif isinstance(value, dict) and self._follower is not None:
+            value = {event.name: value} if event.headers else value
+            state = self._follower.add(value)
+            self.state = state if self.state != FINAL else FINAL
+
+
+def _is_error(name: str, value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    kind = value.get("type")
+    return name == "error" or kind in ("error", "response.failed") or bool(value.get("error"))
+
+
+class _Chat:
+    """Chat completions: over with ``[DONE]``."""
+
+    def __init__(self) -> None:
+        self._assembler = ChatAssembler()
+        self._more = False
+
+    def add(self, event: JSON) -> str:
+        self._assembler.add(event)
+        deltas = (choice.get("delta") or {} for choice in event.get("choices") or ())
+        self._more = self._more or any(
+            delta.get("audio") or delta.get("images") or isinstance(delta.get("content"), list)
+            for delta in deltas
+        )
+        return RUNNING
+
+    def reading(self) -> Reading:
+        return Reading(ended(self._assembler.response() or _NO_ANSWER), self._more)
+
+
+class _Completions:
+    """Completions: over with ``[DONE]``."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._stops: dict[int, str] = {}
+        self._usage: object = None
+        self._model = ""
+
+    def add(self, event: JSON) -> str:
+        self._usage = event.get("usage") or self._usage
+        self._model = str(event.get("model") or self._model)
+        for choice in event.get("choices") or ():
+            self._texts.append(str(choice.get("text") or ""))
+            if choice.get("finish_reason"):
+                self._stops[choice.get("index", 0)] = stop_of(choice["finish_reason"])
+        return RUNNING
+
+    def reading(self) -> Reading:
+        usage = read("chat", {"choices": [], "usage": self._usage}).response.usage
+        stop = worst(list(self._stops.values()))
+        return Reading(Response("".join(self._texts), stop, usage, self._model))
+
+
+class _Messages:
+    """Anthropic's messages: over with ``message_stop``."""
+
+    def __init__(self) -> None:
+        self._assembler = MessageAssembler()
+
+    def add(self, event: JSON) -> str:
+        self._assembler.add(event)
+        return FINAL if event.get("type") == "message_stop" else RUNNING
+
+    def reading(self) -> Reading:
+        return Reading(ended(self._assembler.response() or _NO_ANSWER))
+
+
+class _Whole:
+    """Streams one of whose events holds the whole reply, or all that is to be known of it."""
+
+    def __init__(self) -> None:
+        self._reading = Reading(_NO_ANSWER)
+
+    def reading(self) -> Reading:
+        return self._reading
+
+
+class _Responses(_Whole):
+    """OpenAI's responses: over with ``response.completed`` or ``response.incomplete``."""
+
+    def add(self, event: JSON) -> str:
+        if event.get("type") not in ("response.completed", "response.incomplete"):
+            return RUNNING
+        self._reading = read_responses(event["response"])
+        return FINAL
+
+
+class _Transcript(_Whole):
+    """OpenAI's transcriptions: over with ``transcript.text.done``."""
+
+    def add(self, event: JSON) -> str:
+        if event.get("type") != "transcript.text.done":
+            return RUNNING
+        self._reading = read("transcript", event)
+        return FINAL
+
+
+class _Texts:
+    """Streams of texts, whose last event tells the rest."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._more = False
+        self._last = _NO_ANSWER
+
+    def reading(self) -> Reading:
+        last = self._last
+        text = "".join(self._texts)
+        return Reading(Response(text, last.stop_reason, last.usage, last.model, b""), self._more)
+
+
+class _Gemini(_Texts):
+    """Gemini: a finish reason ends it, if the body then ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._called = False
+
+    def add(self, event: JSON) -> str:
+        found = read_gemini(event)
+        self._texts.append(found.response.text)
+        self._more = self._more or found.content
+        parts = [part for each in event.get("candidates") or () for part in _gemini_parts(each)]
+        self._called = self._called or any("functionCall" in part for part in parts)
+        finished = found.response.stop_reason != UNFINISHED
+        if finished or self._last.stop_reason == UNFINISHED:
+            self._last = found.response
+        elif found.response.usage != Usage():  # told after the end
+            self._last = replace(self._last, usage=found.response.usage)
+        return ENDED if self._last.stop_reason != UNFINISHED else RUNNING
+
+    def reading(self) -> Reading:
+        found = super().reading()
+        if self._called and found.response.stop_reason == "end":
+            answer = found.response
+            return Reading(Response(answer.text, "tool_use", answer.usage, answer.model), found.content)
+        return found
+
+
+def _gemini_parts(candidate: JSON) -> list[JSON]:
+    return (candidate.get("content") or {}).get("parts") or []
+
+
+class _Ollama(_Texts):
+    """Ollama: over with ``"done": true``."""
+
+    def add(self, event: JSON) -> str:
+        found = read_ollama(event).response
+        self._texts.append(found.text)
+        self._more = self._more or bool((event.get("message") or {}).get("tool_calls"))
+        self._last = found
+        return FINAL if event.get("done") is True else RUNNING
+
+
+class _Cohere(_Texts):
+    """Cohere's chat: over with ``message-end``."""
+
+    def add(self, event: JSON) -> str:
+        delta = event.get("delta") or {}
+        kind = event.get("type")
+        if kind == "content-delta":
+            self._texts.append(str(delta["message"]["content"].get("text") or ""))
+        elif kind == "tool-call-start":
+            self._more = True
+        elif kind == "message-end":
+            self._last = Response("", stop_of(delta.get("finish_reason")), cohere_usage(delta.get("usage")))
+            return FINAL
+        return RUNNING
+
+
+class _Converse:
+    """Bedrock's converse: ``messageStop`` ends it, ``metadata`` with the usage comes last."""
+
+    def __init__(self) -> None:
+        from casstore.inference.adapters.bedrock import ConverseAssembler
+
+        self._assembler = ConverseAssembler()
+        self._ended = False
+
+    def add(self, event: JSON) -> str:
+        self._assembler.add(event)
+        if "metadata" in event:
+            return FINAL
+        self._ended = self._ended or "messageStop" in event
+        return ENDED if self._ended else RUNNING
+
+    def reading(self) -> Reading:
+        return Reading(ended(self._assembler.response() or _NO_ANSWER))
+
+
+class _Invoke:
+    """Bedrock's invoke: events in the form of the model's maker; the last one has Bedrock's own counts."""
+
+    def __init__(self) -> None:
+        self._messages = MessageAssembler()
+        self._texts: list[str] = []
+        self._stop = UNFINISHED
+        self._usage = Usage()
+
+    def add(self, event: JSON) -> str:
+        inner = json.loads(b64decode(event["chunk"]["bytes"]))
+        if "type" in inner:
+            self._messages.add(inner)
+        else:
+            self._other(inner)
+        metrics = inner.get(_METRICS)
+        if metrics is None:
+            return RUNNING
+        cached = count(metrics, "cacheReadInputTokenCount")
+        written = count(metrics, "cacheWriteInputTokenCount")
+        read_tokens = count(metrics, "inputTokenCount") + cached + written
+        self._usage = Usage(read_tokens, count(metrics, "outputTokenCount"), cached, written=written)
+        return FINAL
+
+    def _other(self, inner: JSON) -> None:
+        choices = inner.get("choices") or ()
+        self._texts.append(str(inner.get("outputText") or inner.get("generation") or inner.get("text") or ""))
+        self._texts += [str((each.get("delta") or {}).get("content") or "") for each in choices]
+        words = [inner.get(name) for name in ("completionReason", "stop_reason", "finish_reason")]
+        words += [each.get("finish_reason") for each in choices]
+        self._stop = next((stop_of(word) for word in words if word), self._stop)
+
+    def reading(self) -> Reading:
+        message = self._messages.response()
+        if message is not None:
+            return Reading(ended(message))
+        return Reading(Response("".join(self._texts), self._stop, self._usage))
+
+
+FOLLOWERS: Final[Mapping[str, Callable[[], Follower]]] = {
+    "chat": _Chat,
+    "cohere": _Cohere,
+    "completions": _Completions,
+    "converse": _Converse,
+    "gemini": _Gemini,
+    "invoke": _Invoke,
+    "messages": _Messages,
+    "ollama": _Ollama,
+    "responses": _Responses,
+    "transcript": _Transcript,
+}
+"""By wire."""

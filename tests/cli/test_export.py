@@ -1,0 +1,141 @@
+"""``casstore export`` and ``casstore import``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from casstore.repo.repository import Repository
+from tests.cli.conftest import Run, add_entry
+from tests.cli.exchanges import add_exchange
+from tests.inference.http.replies import chat
+from tests.inference.reading.test_cassettes import cassette, interaction
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    """Return JSON Lines."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_export_writes_a_line_an_entry(casstore: Run) -> None:
+    """Request, reply, text, usage and labels, the oldest entry first."""
+    first, second = add_exchange("one", "eins"), add_exchange("two", "zwei")
+    found = lines(casstore("export").stdout)
+    assert [line["key"] for line in found] == [first, second]
+    assert [line["text"] for line in found] == ["eins", "zwei"]
+    assert found[0]["request"]["body"]["messages"] == [{"role": "user", "content": "one"}]
+    assert found[0]["reply"] == chat("eins")
+    assert found[0]["usage"] == {"input": 5, "output": 3, "cached": 2, "reasoning": 1}
+
+
+def test_export_has_the_filters_of_ls(casstore: Run) -> None:
+    """All of them together."""
+    add_exchange("one", "eins", url="https://api.mistral.ai/v1/chat/completions")
+    add_exchange("one", "eins", model="o3")
+    key = add_exchange("one", "zwei")
+    args = ["--provider", "openai", "--model", "gpt-4o", "--since", "1h", "--grep", "^zw"]
+    assert [line["key"] for line in lines(casstore("export", *args).stdout)] == [key]
+    assert casstore("export", "--grep", "drei").stdout == ""
+
+
+def test_what_was_exported_comes_back_into_another_store(casstore: Run) -> None:
+    """Under the same keys; what is there already stays."""
+    keys = {add_exchange("one", "eins"), add_exchange("two", "zwei"), add_entry(1)}
+    assert casstore("export", "-o", "e.jsonl").stdout == "wrote 3 entries to e.jsonl\n"
+    assert casstore("--store", "other", "import", "e.jsonl").stdout == "imported 3 entries\n"
+    with Repository.open() as one, Repository.open("other") as two:
+        assert {entry.key for entry in two.entries()} == keys
+        for key in keys:
+            (a, content), (b, again) = one.read_entry(key), two.read_entry(key)
+            assert (content, a.labels, a.refs) == (again, b.labels, b.refs)
+    again_told = casstore("--store", "other", "import", "e.jsonl").stdout
+    assert again_told == "imported 0 entries, 3 were here already\n"
+    assert casstore("--store", "other", "export").stdout.count("\n") == 3
+
+
+def test_import_reads_standard_input(casstore: Run) -> None:
+    """As casstore export | ssh ... casstore import - does."""
+    add_exchange("one", "eins")
+    written = casstore("export").raw
+    assert casstore("--store", "other", "import", "-", stdin=written).stdout == "imported 1 entry\n"
+
+
+def test_import_refuses_what_was_changed_and_takes_the_rest(casstore: Run) -> None:
+    """It names the line, and exits with 1."""
+    add_exchange("one", "eins")
+    add_exchange("two", "zwei")
+    first, second = casstore("export").stdout.splitlines()
+    Path("e.jsonl").write_text(f"{first.replace('eins', 'null')}\n\nnonsense\n{second}\n", "utf-8")
+    told = casstore("--store", "other", "import", "e.jsonl", code=1)
+    assert told.stdout == "imported 1 entry\n"
+    one, three = told.stderr.splitlines()
+    assert one.startswith("casstore: e.jsonl: line 1: the answer to ")
+    assert three.startswith("casstore: e.jsonl: line 3: not JSON")
+
+
+def test_import_says_which_keys_are_taken_on_trust(casstore: Run) -> None:
+    """Those without their request."""
+    with Repository.open() as repo:
+        repo.put_entry(add_entry(1), b"{}", labels={}, replace=True)
+    casstore("export", "-o", "e.jsonl")
+    told = casstore("--store", "other", "import", "e.jsonl").stdout
+    assert told == "imported 1 entry\n1 of them without their request: their keys are taken on trust\n"
+
+
+def test_import_takes_cassettes(casstore: Run) -> None:
+    """Several at once; what a call would not have stored is counted with the reason."""
+    Path("one.yaml").write_bytes(cassette(interaction(), interaction(status=500)))
+    Path("two.json").write_text(json.dumps({"interactions": [interaction(body="{}")], "version": 1}), "utf-8")
+    told = casstore("import", "one.yaml", "two.json").stdout
+    assert told == "imported 2 entries\nnot imported: 1 status (the first: the status is 500)\n"
+    fields = casstore("import", "one.yaml", "no-such.yaml", "--json", code=1).json()
+    assert fields == {
+        "imported": 0,
+        "present": 1,
+        "unproven": 0,
+        "skipped": {"status": 1},
+        "failures": [{"name": "no-such.yaml", "reason": "No such file or directory"}],
+    }
+
+
+def test_import_gives_cassettes_the_keys_of_a_program_s_settings(casstore: Run) -> None:
+    """The namespace and the tag are in the keys, and in the labels."""
+    Path("one.yaml").write_bytes(cassette(interaction()))
+    for options in ([], ["--namespace", "n"], ["--tag", "t"], ["--alias", "api.openai.com=proxy"]):
+        assert casstore("import", *options, "one.yaml").stdout == "imported 1 entry\n"
+    labels = [entry["labels"] for entry in casstore("ls", "--json").json()]
+    assert [label.get("namespace") or label.get("tag") or label["host"] for label in labels] == [
+        *("api.openai.com", "n", "t", "proxy")
+    ]
+
+
+def test_import_of_what_is_no_recording_is_one_line(casstore: Run) -> None:
+    """And exit code 1."""
+    Path("x.txt").write_text("hello", "utf-8")
+    told = casstore("import", "x.txt", code=1)
+    assert told.stderr == "casstore: x.txt: no cassette of vcrpy: it has no interactions\n"
+    assert told.stdout == "imported 0 entries\n"
+
+
+def test_export_leaves_a_file_alone_without_force(casstore: Run) -> None:
+    """And leaves no unfinished one."""
+    add_entry(1)
+    Path("e.jsonl").write_text("mine", "utf-8")
+    assert "--force" in casstore("export", "-o", "e.jsonl", code=1).stderr
+    assert Path("e.jsonl").read_text("utf-8") == "mine"
+    casstore("export", "-o", "e.jsonl", "--force")
+    assert len(lines(Path("e.jsonl").read_text("utf-8"))) == 1
+    assert [path.name for path in Path().glob("*e.jsonl*")] == ["e.jsonl"]
+    assert "needs -o FILE" in casstore("export", "--json", code=2).stderr
+
+
+def test_export_says_what_is_nowhere_to_be_had(casstore: Run) -> None:
+    """And exits with 1."""
+    add_entry(1)
+    digest = casstore("ls", "--json").json()[0]["object"]
+    casstore("delete", "--force", digest)
+    add_entry(2)
+    told = casstore("export", "-o", "e.jsonl", "--json", code=1)
+    assert (told.json()["entries"], told.json()["left"]) == (1, 1)
+    assert "nowhere to be had" in told.stderr

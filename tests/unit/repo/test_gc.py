@@ -1,0 +1,437 @@
+"""Collection: garbage is doomed, and deleted when it was doomed for long enough; what is needed is never missed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from casstore.backends.open import open_backend
+from casstore.backends.s3 import S3Backend
+from casstore.catalog.records import Doomed, Replaces
+from casstore.digest import digest_of
+from casstore.events import Advanced, Event, Finished, Started
+from casstore.repo.recover import add_segment
+from casstore.repo.repository import Repository
+from tests.clock import HOUR, Clock, running_clock
+from tests.conftest import Bucket
+from tests.doubles import Crash, CrashingBackend
+from tests.s3 import Server
+from tests.stores import answer, answers, damage, files, fill, key, noise, record_remote
+from tests.unit.repo.conftest import Open
+
+DAY = 25
+"""Hours after which what was doomed may go."""
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    """Yield a clock that stands unless it is set forward."""
+    with running_clock() as found:
+        yield found
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Path:
+    """Return the folder behind ``folder_url``."""
+    return tmp_path / "remote"
+
+
+def pushed(store: Repository, url: str, pushes: int) -> None:
+    """Push ten entries, and ten more, and so on."""
+    for number in range(pushes):
+        fill(store, range(10 * number, 10 * number + 10))
+        assert store.push(url).failures == ()
+
+
+def count(remote: Path) -> dict[str, int]:
+    """Return how many files of each kind there are."""
+    return {folder: len(files(remote, folder)) for folder in ("manifest", "packs", "objects")}
+
+
+def check(opened: Open, url: str, expected: dict[str, bytes | None], *stores: Repository) -> None:
+    """Check that a newcomer and others get everything."""
+    newcomer = opened(f"newcomer-{os.urandom(4).hex()}")
+    for each in (newcomer, *stores):
+        assert each.pull(url).failures == ()
+        assert answers(each) == expected
+        assert each.push(url).entries == 0
+        assert each.verify().failures == ()
+
+
+def test_what_pushes_merged_goes_after_the_grace(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """Then one segment and one pack are left; a third collection finds nothing to do."""
+    other = opened("other")
+    pushed(store, folder_url, 20)
+    other.pull(folder_url)
+    before = count(remote)
+    first = store.gc(folder_url)
+    assert (first.deleted, first.missing, first.failures) == (0, 0, ())
+    assert count(remote)["packs"] >= before["packs"] == 20
+    clock.forward(DAY, remote)
+    plan = store.gc(folder_url, dry_run=True)
+    second = store.gc(folder_url)
+    assert (plan.deleted, plan.bytes) == (second.deleted, second.bytes)
+    assert second.deleted == sum(before.values()) + first.repacked // first.repacked * 2 - 2
+    assert count(remote) == {"manifest": 1, "packs": 1, "objects": 0}
+    assert store.gc(folder_url).requests == {"LIST": 3}
+    check(opened, folder_url, answers(store), other)
+
+
+def test_requests_of_a_collection(
+    store: Repository, opened: Open, bucket: Bucket, requests_log: Server
+) -> None:
+    """Three LISTs where there is nothing to do; to doom, a pack and a segment; to delete, one each and a look."""
+    pushed(store, bucket.url, 4)
+    requests_log.clear()
+    report = store.gc(bucket.url)
+    assert requests_log.verbs() == report.requests
+    assert report.requests["LIST"] == 3
+    assert report.requests.get("PUT", 0) <= 2
+    waiting = report.waiting + report.doomed
+    requests_log.clear()
+    assert store.gc(bucket.url).requests == requests_log.verbs() == {"LIST": 3}
+    requests_log.clear()
+    report = store.gc(bucket.url, grace=-10 * HOUR)
+    assert report.requests == requests_log.verbs() == {"LIST": 6, "DELETE": waiting}
+    check(opened, bucket.url, answers(store))
+
+
+def test_dry_run_changes_nothing(store: Repository, folder_url: str, remote: Path, clock: Clock) -> None:
+    """It tells what would be doomed, folded and deleted."""
+    pushed(store, folder_url, 5)
+    clock.forward(DAY, remote)
+    before = {folder: files(remote, folder) for folder in ("manifest", "packs", "objects")}
+    report = store.gc(folder_url, dry_run=True)
+    assert report.deleted > 0
+    assert before == {folder: files(remote, folder) for folder in before}
+
+
+def test_what_was_forgotten_goes(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """Out of packs that hold what is needed too, and large objects with files of their own."""
+    pushed(store, folder_url, 1)
+    store.put_entry(key(100), noise(1 << 20))
+    store.push(folder_url)
+    other = opened("other")
+    other.pull(folder_url)
+    for number in (*range(8), 100):
+        store.forget(key(number))
+    store.push(folder_url)
+    for _ in range(2):
+        clock.forward(DAY, remote)
+        report = store.gc(folder_url)
+        assert (report.failures, report.missing) == ((), 0)
+    clock.forward(DAY, remote)
+    store.gc(folder_url)
+    assert count(remote) == {"manifest": 1, "packs": 1, "objects": 0}
+    check(opened, folder_url, {key(number): answer(number) for number in (8, 9)}, other)
+
+
+def test_what_is_only_forgotten_here_stays(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """What was not pushed is nobody's word but this store's."""
+    pushed(store, folder_url, 1)
+    for number in range(10):
+        store.forget(key(number))
+    for _ in range(3):
+        clock.forward(DAY, remote)
+        assert store.gc(folder_url).deleted == 0
+    other = opened("other")
+    other.pull(folder_url)
+    assert answers(other) == {key(number): answer(number) for number in range(10)}
+
+
+def test_what_an_interrupted_push_left_goes(
+    store: Repository,
+    opened: Open,
+    folder_url: str,
+    remote: Path,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not before it is older than the grace, and not before it was doomed for as long."""
+    pushed(store, folder_url, 1)
+    clock.forward(DAY, remote)
+    dead = opened("dead")
+    dead.put_entry(key(200), b"never told of")
+    dead.put_entry(key(201), noise(1 << 20))
+    dead.remote(folder_url).backend = CrashingBackend(dead.remote(folder_url).backend, 2)
+    with pytest.raises(Crash):
+        dead.push(folder_url)
+    clock.stamp(remote)
+    assert store.gc(folder_url).doomed == 0
+    clock.forward(DAY, remote)
+    assert store.gc(folder_url).doomed == 2
+    assert count(remote)["objects"] == 1
+    clock.forward(DAY, remote)
+    assert store.gc(folder_url).deleted == 2
+    assert count(remote)["objects"] == 0
+    again = opened("again")
+    again.put_entry(key(201), noise(1 << 20))
+    again.push(folder_url)
+    check(opened, folder_url, answers(store) | {key(201): noise(1 << 20)}, store)
+
+
+def test_what_became_needed_is_rescued(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """Somebody who did not know that it is doomed told of it: it is moved, and then the rest goes."""
+    pushed(store, folder_url, 1)
+    other = opened("other")
+    other.pull(folder_url)
+    for number in range(10):
+        store.forget(key(number))
+    store.push(folder_url)
+    clock.forward(DAY, remote)
+    assert store.gc(folder_url).doomed > 0
+    other.put_entry(key(300), answer(3))
+    unaware = add_segment(other.local, [other.entry(key(300))])  # as if its push had begun before
+    other.remote(folder_url).publish(unaware)
+    store.local.backend.delete(store.local.objects.name(digest_of(answer(3))))
+    clock.forward(DAY, remote)
+    report = store.gc(folder_url)
+    assert (report.repacked, report.missing, report.failures) == (1, 0, ())
+    assert report.deleted > 0
+    newcomer = opened("newcomer")
+    assert newcomer.pull(folder_url).failures == ()
+    assert answers(newcomer) == {key(300): answer(3)}
+    assert newcomer.sizes().objects == 1
+
+
+def test_an_object_of_its_own_that_became_needed_stays(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """It can have no other name."""
+    digest = store.put(noise(1 << 20))
+    store.push(folder_url)
+    store.remote(folder_url).publish(add_segment(store.local, [Doomed("object", digest, 0)]))
+    clock.forward(DAY, remote)
+    assert store.gc(folder_url).missing == 0
+    late = opened("late")
+    late.pull(folder_url)
+    assert late.get(digest) == noise(1 << 20)
+
+
+def test_no_segment_goes_that_nothing_stands_for(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """Whoever calls it doomed."""
+    pushed(store, folder_url, 1)
+    ((name, _),) = files(remote, "manifest").items()
+    segment = digest_of(b"")
+    segment = type(segment)(Path(name).stem)
+    store.remote(folder_url).publish(add_segment(store.local, [Doomed("segment", segment, 0)]))
+    clock.forward(DAY, remote)
+    other = opened("other")
+    other.gc(folder_url)
+    check(opened, folder_url, answers(store), other)
+
+
+def test_a_dictionary_in_use_stays(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """No entry leads to it, but packs do."""
+    fill(store, range(1000))
+    store.push(folder_url)
+    assert count(remote) == {"manifest": 1, "packs": 1, "objects": 1}
+    for _ in range(3):
+        clock.forward(DAY, remote)
+        assert store.gc(folder_url).doomed == 0
+    check(opened, folder_url, answers(store))
+
+
+def test_what_is_not_ours_stays(store: Repository, folder_url: str, remote: Path, clock: Clock) -> None:
+    """Files that some tool left, also among ours."""
+    pushed(store, folder_url, 1)
+    foreign = [
+        remote / "packs" / "notes.txt",
+        remote / "objects" / f"{'a' * 64}.zst",
+        remote / "manifest" / "README",
+        remote / "elsewhere" / f"{'b' * 64}.zst",
+    ]
+    for path in foreign:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("not ours")
+    for _ in range(3):
+        clock.forward(DAY, remote)
+        store.gc(folder_url, grace=0)
+    assert all(path.exists() for path in foreign)
+
+
+def test_a_clock_that_is_ahead_deletes_nothing_early(store: Repository, bucket: Bucket, clock: Clock) -> None:
+    """The server's clock counts, as its answers tell it."""
+    pushed(store, bucket.url, 3)
+    store.gc(bucket.url)
+    clock.forward(1000)
+    assert store.gc(bucket.url).deleted == 0
+    backend = open_backend(bucket.url)
+    assert backend.now() > clock.now() // 1_000_000 - HOUR  # nothing was asked of it yet
+    list(backend.list("manifest"))
+    assert backend.now() < clock.now() // 1_000_000 - 999 * HOUR
+    backend.close()
+
+
+def test_a_server_without_a_clock(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """Where answers have no date, or none that can be read, this machine's clock has to do."""
+    backend = S3Backend(bucket.name)
+    for headers in ({}, {"date": "yesterday"}):
+        backend._answered({"ResponseMetadata": {"HTTPHeaders": headers}})
+    assert abs(backend.now() - clock.now() // 1_000_000) < HOUR
+    backend.close()
+
+
+def test_a_grace_of_nothing_deletes_what_was_doomed_before(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """And dooms what is garbage now for the next one."""
+    pushed(store, folder_url, 4)
+    store.gc(folder_url, grace=0)
+    clock.forward(0.001, remote)
+    store.gc(folder_url, grace=0)
+    assert count(remote) == {"manifest": 1, "packs": 1, "objects": 0}
+    check(opened, folder_url, answers(store))
+
+
+def test_what_cannot_be_read_stops_a_collection(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """What a damaged segment tells of is needed, perhaps."""
+    pushed(store, folder_url, 1)
+    fill(store, range(100, 400))
+    store.push(folder_url)
+    clock.forward(DAY, remote)
+    other = opened("other")
+    for path in sorted((remote / "manifest").iterdir()):
+        damage(path)
+    report = other.gc(folder_url)
+    assert (len(report.failures), report.doomed, report.deleted) == (2, 0, 0)
+
+
+def test_what_is_missing_is_told_and_sent_again(
+    store: Repository, opened: Open, folder_url: str, remote: Path
+) -> None:
+    """A pack that somebody removed is noticed, and who has its objects sends them again."""
+    pushed(store, folder_url, 1)
+    for path in (remote / "packs").rglob("*.zst"):
+        path.unlink()
+    assert opened("other").gc(folder_url).missing == 10
+    assert store.gc(folder_url).missing == 10
+    assert store.push(folder_url).objects == 10
+    assert store.gc(folder_url).missing == 0
+    check(opened, folder_url, answers(store))
+
+
+def test_an_empty_remote(store: Repository, folder_url: str) -> None:
+    """There is nothing to collect."""
+    report = store.gc(folder_url)
+    assert (report.deleted, report.doomed, report.missing, report.failures) == (0, 0, 0, ())
+
+
+def test_a_machine_that_has_nothing_collects(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """It fetches what it folds, and keeps none of it."""
+    pushed(store, folder_url, 7)
+    bare = opened("bare")
+    report = bare.gc(folder_url)
+    assert report.repacked > 1
+    assert bare.sizes().objects == 0
+    assert not list((bare.path / "tmp").iterdir())
+    clock.forward(DAY, remote)
+    bare.gc(folder_url)
+    assert count(remote) == {"manifest": 1, "packs": 1, "objects": 0}
+    check(opened, folder_url, answers(store), store)
+
+
+def test_two_collections_at_once(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """Both fold and doom the same; nothing is lost, and later ones leave one of everything."""
+    pushed(store, folder_url, 6)
+    other = opened("other")
+    backend = record_remote(store, folder_url)
+    upload = backend.upload
+
+    def overtaken(path: Path, name: str, *, consume: bool = False) -> None:
+        backend.upload = upload  # type: ignore[method-assign]
+        other.gc(folder_url)
+        upload(path, name, consume=consume)
+
+    backend.upload = overtaken  # type: ignore[method-assign]
+    store.gc(folder_url)
+    for _ in range(3):
+        clock.forward(DAY, remote)
+        for each in (store, other):
+            report = each.gc(folder_url)
+            assert (report.missing, report.failures) == (0, ())
+    assert count(remote) == {"manifest": 1, "packs": 1, "objects": 0}
+    check(opened, folder_url, {key(number): answer(number) for number in range(60)}, store)
+
+
+def test_a_push_beside_the_last_look(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """What becomes needed between the plan and the deletion stays."""
+    pushed(store, folder_url, 1)
+    other = opened("other")
+    other.pull(folder_url)
+    for number in range(10):
+        store.forget(key(number))
+    store.push(folder_url)
+    clock.forward(DAY, remote)
+    store.gc(folder_url)
+    clock.forward(DAY, remote)
+    backend = record_remote(store, folder_url)
+    listed = backend.list
+    looks = []
+
+    def looking(folder: str) -> Iterator[object]:
+        if folder == "manifest":
+            looks.append(folder)
+        if len(looks) == 2:
+            looks.append("once")
+            other.put_entry(key(400), answer(4))
+            other.remote(folder_url).publish(add_segment(other.local, [other.entry(key(400))]))
+        return listed(folder)
+
+    backend.list = looking  # type: ignore[method-assign,assignment]
+    store.gc(folder_url)
+    newcomer = opened("newcomer")
+    assert newcomer.pull(folder_url).failures == ()
+    assert newcomer.read_entry(key(400))[1] == answer(4)
+
+
+def test_a_segment_that_lies_about_what_it_replaces_hides_and_is_not_believed_here(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """Who knew the entries keeps them, also when its index is lost."""
+    pushed(store, folder_url, 1)
+    other = opened("other")
+    other.pull(folder_url)
+    segments = [Path(name).stem for name in files(remote, "manifest")]
+    lie = add_segment(store.local, [Replaces(type(digest_of(b""))(segment)) for segment in segments])
+    store.remote(folder_url).publish(lie)
+    other.pull(folder_url)
+    other.rebuild()
+    assert answers(other) == answers(store)
+
+
+def test_events_of_a_collection(store: Repository, folder_url: str, remote: Path, clock: Clock) -> None:
+    """What is moved, and then what is deleted, adds up to what was announced."""
+    pushed(store, folder_url, 4)
+    clock.forward(DAY, remote)
+    events: list[Event] = []
+    report = store.gc(folder_url, on_event=events.append)
+    starts = [event for event in events if isinstance(event, Started)]
+    assert sum(start.objects for start in starts) == sum(
+        event.objects for event in events if isinstance(event, Advanced)
+    )
+    assert starts[-1] == Started("gc", report.deleted, report.bytes)
+    assert events[-1] == Finished("gc")
