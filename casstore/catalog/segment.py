@@ -182,7 +182,7 @@ def read_fresh(frames: bytes, head: Head) -> list[Record]:
         IntegrityError: The frames do not hold what the head says.
         FormatError: One is no record of this version.
     """
-    total = Total()
+    total = Total(each=False)
     pieces = []
     for frame in read_frames(BytesIO(frames), len(frames)):
         pieces.append(decompress(frame))
