@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-import pytest
 from hypothesis import strategies as st
-import pytest
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
