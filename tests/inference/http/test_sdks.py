@@ -19,6 +19,7 @@ import pytest
 from google import genai
 from langchain_openai import ChatOpenAI
 from mistralai.client import Mistral
+from pydantic import SecretStr
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -286,7 +287,7 @@ def test_a_transport_for_a_client_of_ones_own(cache: Cache, loopback: Loopback) 
 def test_chat_openai_of_langchain(cache: Cache, loopback: Loopback, runner: asyncio.Runner) -> None:
     """Sync and async, one entry."""
     loopback.reply = canned(chat())
-    model = ChatOpenAI(model="gpt-4o", base_url=loopback.url + "/v1", api_key="x")
+    model = ChatOpenAI(model="gpt-4o", base_url=loopback.url + "/v1", api_key=SecretStr("x"))
     casstore.cached(model, cache)
     texts = [model.invoke("hello").content, settled(runner, model.ainvoke("hello")).content]
     settled(runner, model.root_async_client.close())
