@@ -26,6 +26,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 import casstore
 from casstore.errors import ConfigError
 from casstore.inference.cache import Cache
+from casstore.inference.http import sdks
 from casstore.inference.http.transport import CacheTransport
 from tests.inference.http.conftest import SECRET
 from tests.inference.http.loopback import Loopback
@@ -363,3 +364,21 @@ def test_a_hit_loads_nothing_but_what_the_sdk_does(folder: Path, loopback: Loopb
     loopback.reply = canned({}, 500)
     hit = loaded(str(folder), url, "1")
     assert hit - without <= {"casstore", "orjson", "zstandard"}
+
+
+def test_a_program_that_names_no_cache_has_the_users_own(
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for all clients, and for what is installed."""
+    monkeypatch.setattr(sdks, "_default", [])
+    loopback.reply = canned(chat())
+    url = loopback.url + "/v1/chat/completions"
+    with httpx.Client() as one, httpx2.Client() as two:
+        casstore.cached(one)
+        one.post(url, json=CHAT)
+        with casstore.installed(hosts=("127.0.0.1:*",)):
+            assert two.post(url, json=CHAT).headers["x-casstore"] == "hit"
+    cache = sdks.default_cache()
+    assert cache.stats().hits == 1
+    assert Path.home() in cache.repository.path.parents  # type: ignore[union-attr]  # a Repository
+    cache.close()
