@@ -1,8 +1,8 @@
 """Fetching ahead: when several misses fall into one pack, the rest of it is brought too.  Floor: repo.
 
 Whoever re-runs a pipeline asks for its entries in the order they were written, which is the order in a pack.
-So a few misses in one pack promise many. The pack comes in a thread of its own, off the caller's path; until it
-is here, each miss costs its one ranged read.
+So a few misses in one pack promise many. The pack comes in a thread of its own, off the caller's path; until
+it is here, each miss costs its one ranged read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from casstore.catalog.index import now
-from casstore.errors import CasstoreError
+from casstore.errors import CasstoreError, IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
     from casstore.digest import Digest
@@ -34,12 +34,13 @@ class Ahead:
         self._local = local
         self._max_size = max_size
         self._misses: dict[Digest, int] = {}
+        self._bad: set[Digest] = set()
         self._thread: threading.Thread | None = None
 
     def missed(self, remote: Remote, pack: Digest) -> None:
         """Note that an object of a pack was fetched alone, and fetch the pack if it was one too many."""
         count = self._misses[pack] = self._misses.get(pack, 0) + 1
-        if count < MISSES or (self._thread is not None and self._thread.is_alive()):
+        if count < MISSES or pack in self._bad or (self._thread is not None and self._thread.is_alive()):
             return
         info = self._local.index.packs([pack]).get(pack)
         if info is None or info.here or self._local.index.evictable() + info.stored > self._max_size:
@@ -61,5 +62,7 @@ class Ahead:
         try:
             found = self._local.bring_pack(remote.objects(), pack)
             self._local.adopt(found, used=now())
+        except (NotFoundError, IntegrityError):
+            self._bad.add(pack)  # else every few misses would fetch all of it again
         except CasstoreError:
             return

@@ -52,6 +52,7 @@ class Mover:
         self._barred = barred
         self._fetched: dict[Digest, bool] = {}
         self._dictionary: Dictionary | None = None
+        self._lacking: dict[Digest, str] = {}
         self.moved: set[Digest] = set()
         self.failures: list[Failure] = []
 
@@ -109,8 +110,18 @@ class Mover:
             raise NotFoundError(f"object {known.digest} lies in no pack")
         frame = self._frame_aside(known, known.place.pack)
         needed = known.place.dictionary
-        dictionary = None if needed is None else self._local.bring_dictionary(self._source, needed)
+        dictionary = None if needed is None else self._bring_dictionary(needed)
         return decode_member(frame, known, dictionary)
+
+    def _bring_dictionary(self, digest: Digest) -> Dictionary:
+        """Return a dictionary; one that cannot be had is asked for once, however many objects need it."""
+        if digest in self._lacking:
+            raise NotFoundError(self._lacking[digest])
+        try:
+            return self._local.bring_dictionary(self._source, digest)
+        except (NotFoundError, IntegrityError) as error:
+            self._lacking[digest] = str(error)
+            raise
 
     def _frame_aside(self, known: Stored, pack: Digest) -> bytes:
         if pack not in self._fetched:

@@ -131,6 +131,7 @@ class _Download:
         self._tracking = remote.tracking
         self._loose: list[Stored] = []
         self._gone: list[Digest] = []
+        self._lacking: dict[Digest | None, str] = {}
 
     def run(self) -> list[Digest]:
         """Bring everything, noting what is here as it comes; return the objects whose file was not there."""
@@ -163,6 +164,8 @@ class _Download:
         return Brought([known], count=1, stored=known.stored)
 
     def _bring_whole(self, whole: WholePack) -> Brought:
+        if (lacking := self._lacking.get(whole.pack.dictionary)) is not None:
+            return Brought(failures=[Failure(digest, lacking) for digest in whole.members])
         try:
             pack = self._local.bring_pack(self._source, whole.pack.digest)
         except NotFoundError as error:
@@ -211,8 +214,11 @@ class _Download:
 
     def _bring_dictionary(self, digest: Digest, stored: int) -> None:
         # Where it cannot be had, each object that needs it fails, and says so.
-        with contextlib.suppress(NotFoundError, IntegrityError):
+        try:
             self._local.bring_dictionary(self._source, digest)
+        except (NotFoundError, IntegrityError) as error:
+            self._lacking[digest] = str(error)
+        else:
             self._run.advance(0, stored)
 
     def _note(self, result: Brought | CasstoreError, repacker: Repacker) -> None:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -91,6 +92,7 @@ class Team(RuleBasedStateMachine):
         assert report.failures == ()
         assert report.left == plan.left
         assert (report.objects, report.requests) == (len(plan.objects), plan.requests)
+        assert report.bytes == pytest.approx(plan.bytes, rel=0.1, abs=150)  # how packs compress is estimated
         self.known[number] += self.remote
         if not report.left:
             self.remote = list(self.known[number])

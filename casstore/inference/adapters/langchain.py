@@ -61,7 +61,7 @@ _STOPS: Final = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 _MODELS: Final = ("model_name", "model", "model_id")
 
 
-class CasstoreCache(BaseCache):  # type: ignore[misc]  # Any where LangChain is not installed
+class CasstoreCache(BaseCache):
     """Keeps the answers of LangChain's models: ``set_llm_cache(CasstoreCache())``.
 
     The key is all that LangChain tells: the prompt, and the model with its settings. It leaves out some of

@@ -124,7 +124,7 @@ def _http_clients(client: object) -> Iterator[Any]:
 def _unshare(model: Any) -> None:
     """Give a model's clients an HTTP client each: LangChain lets all models at one address share one."""
     for sdk in (model.root_client, model.root_async_client):
-        http = getattr(sdk, "_client", None)
+        http: Any = getattr(sdk, "_client", None)
         if _is_http(http) and not isinstance(http._transport, CacheTransport):  # noqa: SLF001 — as below
             sdk._client = copy(http)  # noqa: SLF001 — likewise
             # Without the SDK's own class, which closes the connections of both when one of them is collected.

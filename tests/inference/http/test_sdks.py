@@ -19,6 +19,7 @@ import pytest
 from google import genai
 from langchain_openai import ChatOpenAI
 from mistralai.client import Mistral
+from pydantic import SecretStr
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -26,6 +27,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 import casstore
 from casstore.errors import ConfigError
 from casstore.inference.cache import Cache
+from casstore.inference.http import sdks
 from casstore.inference.http.transport import CacheTransport
 from tests.inference.http.conftest import SECRET
 from tests.inference.http.loopback import Loopback
@@ -285,7 +287,7 @@ def test_a_transport_for_a_client_of_ones_own(cache: Cache, loopback: Loopback) 
 def test_chat_openai_of_langchain(cache: Cache, loopback: Loopback, runner: asyncio.Runner) -> None:
     """Sync and async, one entry."""
     loopback.reply = canned(chat())
-    model = ChatOpenAI(model="gpt-4o", base_url=loopback.url + "/v1", api_key="x")  # type: ignore[arg-type]  # text will do
+    model = ChatOpenAI(model="gpt-4o", base_url=loopback.url + "/v1", api_key=SecretStr("x"))
     casstore.cached(model, cache)
     texts = [model.invoke("hello").content, settled(runner, model.ainvoke("hello")).content]
     settled(runner, model.root_async_client.close())
@@ -299,7 +301,7 @@ def test_a_client_for_pydantic_ai(cache: Cache, loopback: Loopback, runner: asyn
     loopback.reply = canned(chat())
 
     async def ask(agent: Agent[None, str]) -> str:
-        return (await agent.run("hello")).output
+        return str((await agent.run("hello")).output)
 
     http_client = casstore.cached(httpx2.AsyncClient(), cache)
     provider = OpenAIProvider(base_url=loopback.url + "/v1", api_key="x", http_client=http_client)
@@ -363,3 +365,21 @@ def test_a_hit_loads_nothing_but_what_the_sdk_does(folder: Path, loopback: Loopb
     loopback.reply = canned({}, 500)
     hit = loaded(str(folder), url, "1")
     assert hit - without <= {"casstore", "orjson", "zstandard"}
+
+
+def test_a_program_that_names_no_cache_has_the_users_own(
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for all clients, and for what is installed."""
+    monkeypatch.setattr(sdks, "_default", [])
+    loopback.reply = canned(chat())
+    url = loopback.url + "/v1/chat/completions"
+    with httpx.Client() as one, httpx2.Client() as two:
+        casstore.cached(one)
+        one.post(url, json=CHAT)
+        with casstore.installed(hosts=("127.0.0.1:*",)):
+            assert two.post(url, json=CHAT).headers["x-casstore"] == "hit"
+    cache = sdks.default_cache()
+    assert cache.stats().hits == 1
+    assert Path.home() in cache.repository.path.parents  # type: ignore[union-attr]  # a Repository
+    cache.close()

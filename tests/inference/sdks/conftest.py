@@ -1,4 +1,4 @@
-"""What the tests with frameworks and boto3 share: a server on loopback, and a search of stores for credentials."""
+"""What tests with frameworks and boto3 share: a server on loopback, and a search for credentials."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def test_async_embeddings_are_kept_input_by_input(loopback: Loopback) -> None:
 
 
 def test_one_input_asked_sync_and_async_is_two_entries(loopback: Loopback) -> None:
-    """Litellm keeps the two in forms that cannot be taken for each other, and so do we."""
+    """The two have forms that cannot be taken for each other."""
     given = embed(loopback, ["a"])
     asyncio.run(settled(litellm.aembedding(**given)))
     assert litellm.embedding(**given).data[0]["embedding"] == [1.0, 0.5]

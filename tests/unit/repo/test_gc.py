@@ -1,9 +1,9 @@
-"""Collection: garbage is doomed, and deleted when it was doomed for long enough; what is needed is never missed."""
+"""Collection: garbage is doomed, deleted when it was for long enough, and what is needed is never missed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from casstore.backends.open import open_backend
 from casstore.backends.s3 import S3Backend
 from casstore.catalog.records import Doomed, Replaces
-from casstore.digest import digest_of
+from casstore.digest import Digest, Key, digest_of
 from casstore.events import Advanced, Event, Finished, Started
 from casstore.repo.recover import add_segment
 from casstore.repo.repository import Repository
@@ -51,7 +51,7 @@ def count(remote: Path) -> dict[str, int]:
     return {folder: len(files(remote, folder)) for folder in ("manifest", "packs", "objects")}
 
 
-def check(opened: Open, url: str, expected: dict[str, bytes | None], *stores: Repository) -> None:
+def check(opened: Open, url: str, expected: Mapping[Key, bytes | None], *stores: Repository) -> None:
     """Check that a newcomer and others get everything."""
     newcomer = opened(f"newcomer-{os.urandom(4).hex()}")
     for each in (newcomer, *stores):
@@ -85,7 +85,7 @@ def test_what_pushes_merged_goes_after_the_grace(
 def test_requests_of_a_collection(
     store: Repository, opened: Open, bucket: Bucket, requests_log: Server
 ) -> None:
-    """Three LISTs where there is nothing to do; to doom, a pack and a segment; to delete, one each and a look."""
+    """Three LISTs where there is nothing to do; to doom, a pack and a segment; to delete, one each."""
     pushed(store, bucket.url, 4)
     requests_log.clear()
     report = store.gc(bucket.url)
@@ -225,8 +225,7 @@ def test_no_segment_goes_that_nothing_stands_for(
     """Whoever calls it doomed."""
     pushed(store, folder_url, 1)
     ((name, _),) = files(remote, "manifest").items()
-    segment = digest_of(b"")
-    segment = type(segment)(Path(name).stem)
+    segment = Digest(Path(name).stem)
     store.remote(folder_url).publish(add_segment(store.local, [Doomed("segment", segment, 0)]))
     clock.forward(DAY, remote)
     other = opened("other")
@@ -416,7 +415,7 @@ def test_a_segment_that_lies_about_what_it_replaces_hides_and_is_not_believed_he
     other = opened("other")
     other.pull(folder_url)
     segments = [Path(name).stem for name in files(remote, "manifest")]
-    lie = add_segment(store.local, [Replaces(type(digest_of(b""))(segment)) for segment in segments])
+    lie = add_segment(store.local, [Replaces(Digest(segment)) for segment in segments])
     store.remote(folder_url).publish(lie)
     other.pull(folder_url)
     other.rebuild()

@@ -339,3 +339,20 @@ def test_rebuild_finds_objects_in_packs(opened: Open, folder_url: str) -> None:
     assert len(objects) == COUNT
     assert [failure.name for failure in again.rebuild().failures] == [bad.relative_to(store.path).as_posix()]
     assert again.sizes().packs_stored == path.stat().st_size
+
+
+@pytest.mark.parametrize("harm", ["bad", "gone"])
+def test_pull_tells_of_a_dictionary_that_is_not_there(
+    with_dictionary: Repository, opened: Open, tmp_path: Path, folder_url: str, harm: str
+) -> None:
+    """A pull claims nothing that could not be read: without their dictionary, all objects of a pack fail."""
+    path = tmp_path / "remote" / dictionary_of(with_dictionary).relative_to(with_dictionary.path)
+    if harm == "bad":
+        damage(path)
+    else:
+        path.unlink()
+    other = opened("other")
+    report = other.pull(folder_url)
+    assert len(report.failures) == 1000
+    assert len({failure.reason for failure in report.failures}) == 1
+    assert other.sizes().packs == 0
