@@ -335,14 +335,11 @@ class Index(Database):
             after = rows[-1][0]
 
 
-def put_claim(connection: sqlite3.Connection, claim: Claim, *, but: int = 0) -> None:
-    """Let `claim` stand for its key, pending for every remote `but` one."""
+def put_claim(connection: sqlite3.Connection, claim: Claim) -> None:
+    """Let `claim` stand for its key, pending for every remote."""
     row = claim_row(claim)
     connection.execute(statements.PUT_CLAIM, row)
-    connection.execute(
-        "INSERT OR REPLACE INTO pending(remote, kind, id) SELECT id, 0, ? FROM remotes WHERE id <> ?",
-        (row[0], but),
-    )
+    connection.execute(statements.PEND_CLAIM, row[:1])
 
 
 def put_objects(
@@ -395,15 +392,6 @@ def remove_objects(connection: sqlite3.Connection, digests: Iterable[Digest]) ->
     rows = [(bytes.fromhex(digest),) for digest in digests]
     connection.executemany("DELETE FROM objects WHERE digest = ?", rows)
     connection.executemany("DELETE FROM pending WHERE kind = 1 AND id = ?", rows)
-
-
-def remove_pack(connection: sqlite3.Connection, pack: Digest) -> None:
-    """Note that a pack is no longer stored here, and what lies in it neither."""
-    row = (bytes.fromhex(pack),)
-    lost = "SELECT digest FROM objects WHERE pack = (SELECT id FROM packs WHERE digest = ?)"
-    connection.execute(f"DELETE FROM pending WHERE kind = 1 AND id IN ({lost})", row)
-    connection.execute(f"DELETE FROM objects WHERE digest IN ({lost})", row)
-    connection.execute("UPDATE packs SET here = 0 WHERE digest = ?", row)
 
 
 def remove_entries_of(connection: sqlite3.Connection, digests: Iterable[Digest]) -> int:

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
 from casstore.catalog import statements
-from casstore.catalog.index import put_pack
+from casstore.catalog.index import Index, put_pack
 from casstore.catalog.places import RemoteRow, remote_members, remote_rows
-from casstore.catalog.records import NEVER, OBJECT, PACK, Doomed, Kept, Location, Record, Replaces
-from casstore.catalog.rows import ClaimRow
+from casstore.catalog.records import NEVER, OBJECT, PACK, Claim, Doomed, Kept, Location, Record, Replaces
+from casstore.catalog.rows import ClaimRow, claim_row
 from casstore.digest import Digest
 from casstore.store.pack import Pack
 from casstore.store.sealed import Stored
 
+_NO_REMOTE = 0
 _ROWS = 250_000  # sorted together: neighbours in the table, half the time of a random order
 
 
@@ -63,6 +64,18 @@ class Arrivals:
         self._connection.execute(want, (self._source,))
 
 
+def absorb(index: Index, claims: Iterable[Claim]) -> int:
+    """Let those of `claims` stand that win over what the index has, pending for every remote.
+
+    Returns:
+        How many did.
+    """
+    with index.writing() as connection:
+        arrivals = Arrivals(connection, _NO_REMOTE)
+        arrivals.add(list(map(claim_row, claims)))
+        return arrivals.absorb()
+
+
 class Learner:
     """Takes over what the records of one segment say of a remote, claims excepted.
 
@@ -77,6 +90,7 @@ class Learner:
         self._loose: list[Stored] = []
         self._kept: list[Digest] = []
         self._packs: list[Pack] = []
+        self._dooms = False
 
     def learn(self, record: Record) -> None:
         """Take one record in; locations and packs are learnt together at the end."""
@@ -91,6 +105,7 @@ class Learner:
         elif isinstance(record, Doomed):
             doom = (self._remote, bytes.fromhex(record.digest), record.what, record.after)
             self._connection.execute(statements.DOOM, doom)
+            self._dooms = True
         elif isinstance(record, Replaces):
             replaced = (self._remote, bytes.fromhex(record.segment))
             for table in ("replaced", "remote_segments"):
@@ -99,6 +114,8 @@ class Learner:
     def finish(self) -> None:
         """Learn where objects are, now that all that is doomed is known."""
         put_remote(self._connection, self._remote, self._loose, self._packs)
+        if self._dooms:
+            self._connection.execute(statements.MOVE_ELSEWHERE, (self._remote,))
         rows = [(self._remote, bytes.fromhex(digest)) for digest in self._kept]
         self._connection.executemany("DELETE FROM pending WHERE remote = ? AND kind = 1 AND id = ?", rows)
         self._connection.executemany(statements.WANT_KEPT, rows)

@@ -2,11 +2,11 @@
 
 Digests and keys are 32 bytes, not hex. In `entries`, a tombstone has no object. `pending` is what a
 remote lacks, `wanted` what a pull from it should bring; kind 0 is an entry, by key, kind 1 an object put by
-hand, by digest. `remote_objects` is what a remote is believed to hold. `packs` are those that are here or in
-a remote; an object in one has its row number and an offset. `replaced` are segments that a merged one stands
-for, `doomed` packs, segments and objects' own files that a collection will delete. `untold` are records of
-what was uploaded, and when, that no segment tells yet. `chosen` marks what one publishing takes; whatever
-changes a claim sets it pending anew, unmarked.
+hand, by digest. `remote_objects` is where a remote is believed to hold an object, `elsewhere` where besides.
+`packs` are those that are here or in a remote; an object in one has its row number and an offset. `replaced`
+are segments that a merged one stands for, `doomed` packs, segments and objects' own files that a collection
+will delete. `untold` are records of what was uploaded and no segment tells yet. `chosen` marks what one
+publishing takes; whatever changes a claim sets it pending anew, unmarked.
 """
 
 from __future__ import annotations
@@ -50,6 +50,16 @@ CREATE TABLE remote_objects(
     remote INTEGER, object BLOB, size INTEGER NOT NULL, stored INTEGER NOT NULL, frames BLOB,
     pack INTEGER, offset INTEGER, PRIMARY KEY(remote, object)
 ) WITHOUT ROWID;
+CREATE TABLE elsewhere(
+    remote INTEGER, object BLOB, size INTEGER NOT NULL, stored INTEGER NOT NULL, frames BLOB,
+    pack INTEGER, offset INTEGER, PRIMARY KEY(remote, object, pack)
+) WITHOUT ROWID;
+CREATE TRIGGER place_left AFTER UPDATE ON remote_objects
+WHEN old.pack IS NOT new.pack AND NOT EXISTS (SELECT 1 FROM doomed d WHERE d.remote = old.remote
+    AND d.digest = coalesce((SELECT digest FROM packs WHERE id = old.pack), old.object)) BEGIN
+    DELETE FROM elsewhere WHERE remote = old.remote AND object = old.object
+        AND pack = coalesce(old.pack, 0); INSERT INTO elsewhere VALUES (old.remote, old.object, old.size,
+        old.stored, old.frames, coalesce(old.pack, 0), old.offset); END;
 CREATE TABLE replaced(remote INTEGER, segment BLOB, PRIMARY KEY(remote, segment)) WITHOUT ROWID;
 CREATE TABLE doomed(
     remote INTEGER, digest BLOB, what TEXT NOT NULL, after INTEGER NOT NULL, PRIMARY KEY(remote, digest)
@@ -166,7 +176,12 @@ WHERE e.object IS NOT NULL
     AND (length(e.refs) > 0 OR NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = e.object))
 """
 
-PUT_REMOTE_OBJECT = Insert("INSERT OR REPLACE INTO remote_objects", 7)
+PUT_REMOTE_OBJECT = Insert(
+    "INSERT INTO remote_objects",
+    7,
+    """ON CONFLICT(remote, object) DO UPDATE SET size = excluded.size, stored = excluded.stored,
+    frames = excluded.frames, pack = excluded.pack, offset = excluded.offset""",
+)
 
 # What lies in a doomed pack may still be read, but a better place is better.
 PUT_DOOMED_OBJECT = Insert("INSERT OR IGNORE INTO remote_objects", 7)
@@ -219,6 +234,8 @@ WANT_KEPT = """
 INSERT OR IGNORE INTO wanted SELECT ?1, 1, ?2 WHERE NOT EXISTS (SELECT 1 FROM objects WHERE digest = ?2)
 """
 
+PEND_CLAIM = "INSERT OR REPLACE INTO pending(remote, kind, id) SELECT id, 0, ? FROM remotes"
+
 PEND_KEPT = "INSERT OR REPLACE INTO pending(remote, kind, id) SELECT id, 1, ? FROM remotes"
 
 PENDING_KEPT = "SELECT id FROM pending WHERE remote = ? AND kind = 1 ORDER BY id"
@@ -245,8 +262,24 @@ LEFT JOIN remote_objects h ON h.remote = ? AND h.object = a.digest LEFT JOIN pac
 
 SPARE = f"UPDATE doomed SET after = {NEVER} WHERE remote = ? AND digest = ?"
 
+_LASTING = """
+SELECT w.remote, w.object, w.size, w.stored, w.frames, nullif(w.pack, 0), w.offset FROM elsewhere w
+WHERE w.remote = ?1 AND NOT EXISTS (SELECT 1 FROM doomed d WHERE d.remote = w.remote
+    AND d.digest = coalesce((SELECT digest FROM packs WHERE id = w.pack), w.object))
+"""
+
+# What lies in a doomed file and in another one too is where it lasts.
+MOVE_ELSEWHERE = f"""
+INSERT OR REPLACE INTO remote_objects {_LASTING} AND EXISTS (
+    SELECT 1 FROM remote_objects h LEFT JOIN packs k ON k.id = h.pack
+    JOIN doomed d ON d.remote = h.remote AND d.digest = coalesce(k.digest, h.object)
+    WHERE h.remote = w.remote AND h.object = w.object)
+"""
+
 DISBELIEVE = (
     "DELETE FROM remote_objects WHERE remote = ?1 AND object IN (SELECT digest FROM asked)",
+    f"INSERT OR REPLACE INTO remote_objects {_LASTING} AND w.object IN (SELECT digest FROM asked)",
+    "DELETE FROM elsewhere WHERE remote = ?1 AND object IN (SELECT digest FROM asked)",
     """INSERT OR REPLACE INTO pending(remote, kind, id)
     SELECT ?1, 0, key FROM entries WHERE object IN (SELECT digest FROM asked)""",
     """INSERT OR REPLACE INTO pending(remote, kind, id)

@@ -20,7 +20,6 @@ from casstore.catalog.learning import Arrivals, Learner, put_remote
 from casstore.catalog.records import (
     NEVER,
     OBJECT,
-    Claim,
     Doomed,
     Location,
     Record,
@@ -28,14 +27,13 @@ from casstore.catalog.records import (
     encode_claim,
     encode_record,
 )
-from casstore.catalog.rows import claim_row, refs_from, stored_from
+from casstore.catalog.rows import refs_from, stored_from
 from casstore.digest import Digest, Key
 from casstore.store.marker import Marker
 from casstore.store.pack import Pack
 from casstore.store.sealed import Stored
 
-_NO_REMOTE = 0
-_BELIEFS = ("remote_segments", "remote_objects", "wanted", "replaced", "doomed", "untold")
+_BELIEFS = ("remote_segments", "remote_objects", "elsewhere", "wanted", "replaced", "doomed", "untold")
 
 ENTRY, KEPT = 0, 1
 """Kinds of what is pending or wanted, as the index writes them."""
@@ -374,43 +372,6 @@ class Tracking:
     def _know(self, connection: sqlite3.Connection, segments: Iterable[Digest]) -> None:
         rows = [(self.id, bytes.fromhex(segment)) for segment in segments]
         connection.executemany("INSERT OR IGNORE INTO remote_segments VALUES (?, ?)", rows)
-
-
-def absorb(index: Index, claims: Iterable[Claim]) -> int:
-    """Let those of `claims` stand that win over what the index has, pending for every remote.
-
-    Returns:
-        How many did.
-    """
-    with index.writing() as connection:
-        arrivals = Arrivals(connection, _NO_REMOTE)
-        arrivals.add(list(map(claim_row, claims)))
-        return arrivals.absorb()
-
-
-def unlearn_segment(index: Index, segment: Digest) -> None:
-    """Note that a segment is no longer here, so that it is fetched again from the remotes that have it."""
-    with index.writing() as connection:
-        connection.execute("DELETE FROM remote_segments WHERE segment = ?", (bytes.fromhex(segment),))
-
-
-def is_held(index: Index, digest: Digest) -> bool:
-    """Return whether some remote is believed to hold an object for good, and to tell of it."""
-    with index.reading() as connection:
-        row = connection.execute(f"SELECT {statements.HELD.format('?')}", (bytes.fromhex(digest),)).fetchone()
-    return bool(row[0])
-
-
-def remotes_holding(index: Index, digest: Digest) -> list[tuple[str, Stored]]:
-    """Return the URLs of the remotes believed to hold an object, and how each holds it."""
-    with index.reading() as connection:
-        rows = connection.execute(
-            "SELECT r.url, h.object, h.size, h.stored, h.frames, p.digest, h.offset, p.dictionary"
-            " FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = ?"
-            " LEFT JOIN packs p ON p.id = h.pack ORDER BY r.id",
-            (bytes.fromhex(digest),),
-        ).fetchall()
-    return [(url, stored_from(*row)) for url, *row in rows]
 
 
 def _ask(connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from casstore.catalog.holding import is_held
 from casstore.catalog.index import ObjectInfo, Tally, now
 from casstore.catalog.records import REFS_MAX, Claim, Entry, Tombstone, dump_labels, next_generation
-from casstore.catalog.tracking import is_held
 from casstore.digest import DIGEST_DIGITS, Digest, Key, parse_digest, parse_key
 from casstore.errors import ConfigError, IntegrityError, NotEnoughCopiesError, NotFoundError
 from casstore.repo.tiers import Tiers

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from casstore.backends.local import LocalBackend
 from casstore.catalog.index import Index, now, put_objects, put_pack_here
 from casstore.catalog.journal import Journal, replay
+from casstore.catalog.learning import absorb
 from casstore.catalog.records import Claim, Entry, Kept, Location, Record
 from casstore.catalog.rows import DamagedIndexError
 from casstore.catalog.segment import read_segment
-from casstore.catalog.tracking import absorb
 from casstore.digest import Digest
 from casstore.errors import CasstoreError, FormatError, IntegrityError
 from casstore.events import Advanced, Finished, OnEvent, Started, Warned, ignore

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from casstore.catalog.index import now, put_objects
 from casstore.catalog.journal import Claimed, replay
+from casstore.catalog.learning import absorb
 from casstore.catalog.merge import merge
 from casstore.catalog.records import Claim, Kept, Location, Record
 from casstore.catalog.segment import write_segment
-from casstore.catalog.tracking import absorb
 from casstore.digest import Digest
 from casstore.errors import IntegrityError
 from casstore.repo.plan import objects_of

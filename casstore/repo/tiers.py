@@ -11,8 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from casstore.catalog.holding import remotes_holding
 from casstore.catalog.index import now, put_objects
-from casstore.catalog.tracking import remotes_holding
 from casstore.digest import Digest, parse_digest
 from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
 from casstore.events import ignore

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from casstore.catalog.holding import unlearn_segment
 from casstore.catalog.index import put_objects, put_pack
 from casstore.catalog.packed import is_pack_here, packs_here
 from casstore.catalog.segment import read_segment
-from casstore.catalog.tracking import unlearn_segment
 from casstore.errors import CasstoreError, FormatError, IntegrityError, NotFoundError
 from casstore.events import Advanced, Finished, OnEvent, Started
 from casstore.repo.plan import Failure

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from casstore.backends.base import Backend
+from casstore.catalog.holding import is_held
 from casstore.catalog.merge import merge
 from casstore.catalog.records import Claim, Entry
-from casstore.catalog.tracking import is_held
 from casstore.digest import Digest, Key, digest_of
 from casstore.errors import NotFoundError
 from casstore.repo.repository import Repository

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casstore.catalog.index import Index
+from casstore.catalog.learning import absorb
 from casstore.catalog.merge import merge, rank
 from casstore.catalog.records import Claim, Entry, Tombstone
-from casstore.catalog.tracking import Tracking, absorb
+from casstore.catalog.tracking import Tracking
 from casstore.digest import Key, digest_of
 from tests.properties.strategies import claims
 from tests.stores import key

@@ -363,8 +363,11 @@ def test_lost_index_is_restored_in_use(tmp_path: Path) -> None:
     put(index, 1)
     assert len(restored) == 2
     index.close()
+    connection = sqlite3.connect(tmp_path / "index.sqlite")
+    (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'objects'").fetchone()
+    connection.close()
     whole = bytearray((tmp_path / "index.sqlite").read_bytes())
-    whole[4096:] = b"\xa5" * (len(whole) - 4096)  # the first page, with header and schema, stays
+    whole[4096 * (page - 1) : 4096 * page] = b"\xa5" * 4096
     (tmp_path / "index.sqlite").write_bytes(whole)
     with pytest.raises(DamagedIndexError):
         list(index.objects())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casstore.catalog.batch import batch_of
+from casstore.catalog.holding import remotes_holding
 from casstore.catalog.index import Index, put_claim, put_objects, put_pack_here
+from casstore.catalog.learning import absorb
 from casstore.catalog.merge import rank
 from casstore.catalog.records import Doomed, Entry, Kept, Location, Record, Replaces, decode_record
-from casstore.catalog.tracking import Tracking, absorb, remotes_holding
+from casstore.catalog.tracking import Tracking
 from casstore.digest import Digest, digest_of
 from casstore.store.pack import Contents, Pack
 from casstore.store.sealed import Place, Stored
@@ -211,6 +214,32 @@ def test_doomed_packs_are_not_relied_upon(index: Index, tracking: Tracking) -> N
     assert tracking.sides([content(1)])[content(1)].stays
     assert chosen(tracking, tracking.choose()) == [entry(1)]
     assert tracking.doomed() == [Doomed("pack", pack(1).digest, 9)]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_what_lies_in_a_doomed_pack_and_elsewhere_is_elsewhere(
+    index: Index, tracking: Tracking, order: tuple[int, ...]
+) -> None:
+    """In whatever order two packs with one object and the doom of one are read, the other one counts."""
+    segments: list[list[Record]] = [[pack(1, 1, 2)], [pack(2, 3, 1)], [Doomed("pack", pack(1).digest, 9)]]
+    for number in order:
+        tracking.apply(segment(number), segments[number])
+    side = tracking.sides([content(1)])[content(1)]
+    assert side.there == Stored(content(1), 20, 10, None, Place(pack(2).digest, 10))
+    assert side.stays
+    assert not tracking.sides([content(2)])[content(2)].stays
+
+
+def test_what_is_not_where_it_was_may_be_elsewhere(tracking: Tracking) -> None:
+    """When an object is missing from one of two places, it is looked for in the other, and then nowhere."""
+    tracking.apply(segment(1), [Location(Stored(content(1), 20, 25))])
+    tracking.apply(segment(2), [pack(1, 1)])
+    first = there(tracking, 1)
+    tracking.disbelieve([content(1)])
+    second = there(tracking, 1)
+    assert {known.place is None for known in (first, second) if known is not None} == {True, False}
+    tracking.disbelieve([content(1)])
+    assert there(tracking, 1) is None
 
 
 def test_doom_waits_for_the_last_word(tracking: Tracking) -> None:

@@ -10,9 +10,10 @@ import pytest
 from casstore.backends.open import open_backend
 from casstore.backends.s3 import S3Backend
 from casstore.catalog import inventory, statements
+from casstore.catalog.holding import remotes_holding
 from casstore.catalog.journal import _line
+from casstore.catalog.learning import absorb
 from casstore.catalog.records import Entry
-from casstore.catalog.tracking import absorb, remotes_holding
 from casstore.digest import digest_of
 from casstore.errors import BackendError, FormatError, NotFoundError
 from casstore.events import Advanced, Event, Finished, Started

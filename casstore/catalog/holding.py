@@ -1,0 +1,34 @@
+"""What all remotes together are believed to hold.  Floor: catalog."""
+
+from __future__ import annotations
+
+from casstore.catalog import statements
+from casstore.catalog.index import Index
+from casstore.catalog.rows import stored_from
+from casstore.digest import Digest
+from casstore.store.sealed import Stored
+
+
+def unlearn_segment(index: Index, segment: Digest) -> None:
+    """Note that a segment is no longer here, so that it is fetched again from the remotes that have it."""
+    with index.writing() as connection:
+        connection.execute("DELETE FROM remote_segments WHERE segment = ?", (bytes.fromhex(segment),))
+
+
+def is_held(index: Index, digest: Digest) -> bool:
+    """Return whether some remote is believed to hold an object for good, and to tell of it."""
+    with index.reading() as connection:
+        row = connection.execute(f"SELECT {statements.HELD.format('?')}", (bytes.fromhex(digest),)).fetchone()
+    return bool(row[0])
+
+
+def remotes_holding(index: Index, digest: Digest) -> list[tuple[str, Stored]]:
+    """Return the URLs of the remotes believed to hold an object, and how each holds it."""
+    with index.reading() as connection:
+        rows = connection.execute(
+            "SELECT r.url, h.object, h.size, h.stored, h.frames, p.digest, h.offset, p.dictionary"
+            " FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = ?"
+            " LEFT JOIN packs p ON p.id = h.pack ORDER BY r.id",
+            (bytes.fromhex(digest),),
+        ).fetchall()
+    return [(url, stored_from(*row)) for url, *row in rows]
