@@ -174,7 +174,7 @@ def test_arguments_in_the_text_exist(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(caches) > 2
     for text in caches:
         eval(text, {"Cache": Cache}).close()
-    named = {found[1] for text in _inline() if (found := re.match(r"(\w+)=", text))}
+    named = {found[1] for text in _inline() if (found := re.match(r"([a-z]\w*)=", text))}
     known = {*inspect.signature(Cache).parameters, *inspect.signature(Cache.wrap).parameters}
     assert named
     assert named <= known
