@@ -245,6 +245,12 @@ class Index(Database):
                     found[digest] = PackInfo(digest, stored, members, name, bool(here))
         return found
 
+    def dictionaries(self) -> list[Digest]:
+        """Return the dictionaries that packs need, here or in a remote."""
+        query = "SELECT DISTINCT dictionary FROM packs WHERE dictionary IS NOT NULL ORDER BY dictionary"
+        with self.reading() as connection:
+            return [Digest(digest.hex()) for (digest,) in connection.execute(query)]
+
     def current_dictionary(self) -> Digest | None:
         """Return the dictionary that the newest pack with one needs, here or in a remote."""
         with self.reading() as connection:

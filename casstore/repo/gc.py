@@ -25,7 +25,7 @@ from casstore.catalog.records import OBJECT, PACK, SEGMENT, Doomed, Location
 from casstore.catalog.segment import check_segment
 from casstore.catalog.tracking import Tracking
 from casstore.digest import Digest
-from casstore.errors import BackendError, CasstoreError, FormatError
+from casstore.errors import BackendError, CasstoreError, FormatError, IntegrityError, NotFoundError
 from casstore.events import Advanced, Finished, Started
 from casstore.repo.local import GRACE, UNFINISHED_AGE
 from casstore.repo.manifest import Listed, ManifestReader, Vanished
@@ -34,6 +34,7 @@ from casstore.repo.moving import Mover
 from casstore.repo.plan import Failure
 from casstore.repo.plan_gc import DataFile, Garbage, GcPlan, Holdings, SegmentFile, plan_gc
 from casstore.repo.transfer import parallel
+from casstore.store.dictionaries import read_dictionary
 from casstore.store.layout import OBJECTS, PACKS, digest_in, segment_name
 from casstore.store.pack import Pack
 
@@ -143,6 +144,7 @@ class _Collector:
 
     def _collect(self, report: GcReport, seen: _Seen, plan: GcPlan) -> GcReport:
         self._remote.tracking.disbelieve(seen.absent)  # whoever has them sends them again
+        self._mend_dictionaries()
         failures = self._publish(seen, plan)
         deleted: tuple[Garbage, ...] = ()
         if plan.deleted or any(digest in seen.holdings.doomed for digest in plan.packs):
@@ -153,6 +155,18 @@ class _Collector:
         return replace(
             report, deleted=len(deleted), bytes=stored, waiting=max(0, waiting), failures=tuple(failures)
         )
+
+    def _mend_dictionaries(self) -> None:
+        """Read the dictionaries that packs need; send again what is bad or gone there and good here."""
+        source = self._remote.objects()
+        for digest in self._index.dictionaries():
+            try:
+                read_dictionary(source, digest)
+            except (NotFoundError, IntegrityError):
+                self._remote.tracking.disbelieve([digest])
+                with contextlib.suppress(NotFoundError, IntegrityError):
+                    known = source.put(self._local.objects.dictionaries(digest).content, digest)
+                    self._remote.tracking.uploaded([known])
 
     def _look(self, listed: Iterable[Listed]) -> _Seen:
         """Return what the remote holds, now that its manifest was read: what is named was there before."""
@@ -184,7 +198,8 @@ class _Collector:
         lost = [digest for digest, use in found.packs.items() if use.needed and digest not in packs]
         lost_objects = [digest for digest, needed in found.loose.items() if needed and digest not in objects]
         absent = [known.digest for known in needed_of(self._index, tracking.id, lost)] + lost_objects
-        return _Seen(holdings, found, absent)
+        incomplete = bool(absent or found.nowhere)
+        return _Seen(replace(holdings, incomplete=incomplete), found, absent)
 
     def _publish(self, seen: _Seen, plan: GcPlan) -> list[Failure]:
         """Move what is to move, and publish what is garbage now; return what could not be moved."""

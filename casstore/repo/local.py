@@ -21,8 +21,8 @@ from casstore.catalog.journal import Journal
 from casstore.catalog.records import Claim, Kept
 from casstore.digest import Digest, digest_of
 from casstore.errors import IntegrityError, NotFoundError
-from casstore.store.codec import FRAME_SIZE, STORED_MAX, Codec, Dictionary, decompress, unseal
-from casstore.store.dictionaries import Dictionaries
+from casstore.store.codec import FRAME_SIZE, STORED_MAX, Codec, Dictionary
+from casstore.store.dictionaries import Dictionaries, read_dictionary
 from casstore.store.marker import PACKED, Marker, read_marker, require_feature
 from casstore.store.objects import ObjectStore, decode
 from casstore.store.pack import Pack, read_pack
@@ -196,10 +196,7 @@ class Local:
             pass
         except IntegrityError:
             self.doubt(digest)
-        content = decompress(unseal(source.backend.read(source.name(digest))))
-        dictionary = Dictionary(content)
-        if dictionary.digest != digest:
-            raise IntegrityError(f"dictionary {digest} does not fit its digest")
+        dictionary = read_dictionary(source, digest)
         return self.keep_dictionary(dictionary)
 
     def keep_dictionary(self, dictionary: Dictionary) -> Dictionary:

@@ -76,12 +76,15 @@ class Holdings:
         files: The packs and objects that are listed.
         doomed: What is doomed, and after when it may be deleted (ms, by the remote's clock).
         own: What an interrupted push of this store left, and its next push will tell of.
+        incomplete: Whether objects are needed whose file is gone. A file that seems not to be needed may hold
+            them, so none is doomed or deleted until they are there again.
     """
 
     segments: Collection[SegmentFile]
     files: Collection[DataFile]
     doomed: Mapping[Digest, int]
     own: Collection[Digest] = ()
+    incomplete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,8 @@ def plan_gc(holdings: Holdings, now: int, grace: int) -> GcPlan:
         grace: Milliseconds for which something must have been doomed to be deleted, and for which what is
             new is left alone.
     """
+    if holdings.incomplete:
+        return GcPlan(waiting=len(holdings.doomed))
     judged = _Judge(holdings, now, grace)
     packs = [each for each in holdings.files if each.what == PACK]
     moved = {each.digest for each in packs if judged.is_sparse(each) or judged.is_rescued(each)}

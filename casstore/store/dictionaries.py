@@ -15,6 +15,7 @@ from casstore.store.layout import object_name
 
 if TYPE_CHECKING:
     from casstore.backends.base import Backend
+    from casstore.store.objects import ObjectStore
 
 TRAINED_ON = 1000
 """Objects that a dictionary is trained on, and the least for which one is trained."""
@@ -63,6 +64,19 @@ class Dictionaries:
         if digest_of(content) != digest:
             raise IntegrityError(f"dictionary {digest} does not fit its digest")
         return self._loaded.setdefault(digest, Dictionary(content))
+
+
+def read_dictionary(source: ObjectStore, digest: Digest) -> Dictionary:
+    """Return a dictionary that another store holds, verified.
+
+    Raises:
+        NotFoundError: It is not there.
+        IntegrityError: Its file does not hold it.
+    """
+    dictionary = Dictionary(decompress(unseal(source.backend.read(source.name(digest)))))
+    if dictionary.digest != digest:
+        raise IntegrityError(f"dictionary {digest} does not fit its digest")
+    return dictionary
 
 
 def choose(samples: Sequence[bytes], current: Dictionary | None, codec: Codec) -> Dictionary | None:

@@ -27,6 +27,10 @@ def main(arguments: Sequence[str]) -> int:
             from scripts._bench.sync import main as sync
 
             return sync(rest)
+        case ["http", *rest]:
+            from scripts._bench.http import main as http
+
+            return http(rest)
         case ["dictionaries", *rest]:
             from scripts._bench.dictionaries import main as dictionaries
 

@@ -30,6 +30,19 @@ def test_chat_openai(cache: Cache, provider: Provider) -> None:
     assert provider.calls == 1
 
 
+def test_a_chat_openai_beside_a_cached_one_stays_as_it_was(cache: Cache, provider: Provider) -> None:
+    """LangChain lets models at one address share an HTTP client; the cache is before one model alone."""
+    langchain_openai = sdk("langchain_openai")
+    mine, other = (
+        langchain_openai.ChatOpenAI(model="gpt-4o", base_url=f"{provider.url}/v1", api_key=SECRET)
+        for _ in range(2)
+    )
+    cached(mine, cache)
+    for model in (mine, other, mine, other):
+        assert model.invoke("hi").content == "you said: hi"
+    assert provider.calls == 3
+
+
 def test_instructor(cache: Cache, provider: Provider) -> None:
     """An instructor over a cached client asks once, and validates each time."""
     instructor, pydantic = sdk("instructor"), sdk("pydantic")
