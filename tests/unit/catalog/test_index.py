@@ -308,6 +308,26 @@ def test_index_of_another_version_is_refused(index: Index, tmp_path: Path) -> No
         Index(tmp_path / "index.sqlite")
 
 
+def test_index_of_the_first_version_is_made_anew(tmp_path: Path) -> None:
+    """An index from before packs is restored when it is opened, and not read."""
+    path = tmp_path / "index.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE objects(digest BLOB PRIMARY KEY, size INTEGER)")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    with pytest.raises(DamagedIndexError, match="version 1"):
+        Index(path, create=True)
+
+    def restore() -> None:
+        path.unlink()
+        Index(path, create=True).close()
+
+    index = Index(path, restore=restore)
+    put(index, 1)
+    assert [info.digest for info in index.objects()] == [stored(1).digest]
+    index.close()
+
+
 def test_replaced_index_is_followed(index: Index, tmp_path: Path) -> None:
     """When another index was put in its place, an open one reads and writes that, also about remotes."""
     tracking = Tracking(index, "memory://one")
