@@ -14,7 +14,6 @@ _FIELDS: Final = (
     "previous_interaction_id",
     "conversation",
     "conversation_id",
-    "background",
     "container",
     "mcp_servers",
     "web_search_options",
@@ -74,6 +73,8 @@ def leans_on(body: Mapping[str, Any], raw: bytes, model: str) -> str | None:
         model: The model asked for.
     """
     field = next((name for name in _FIELDS if body.get(name)), None)
+    if field is None and body.get("background") is True:  # of an image it is a colour
+        field = "background"
     if field is not None:
         return field
     if isinstance(body.get("prompt"), dict):  # a prompt kept at the provider

@@ -330,6 +330,11 @@ def test_a_tool_of_the_programs_own_is_no_state() -> None:
     assert key(ANTHROPIC, {**CHAT, "tools": [{"name": "get_page", "input_schema": {"file_id": {}}}]})
 
 
+def test_the_background_of_an_image_is_no_state() -> None:
+    """That of a response is one."""
+    assert key("https://api.openai.com/v1/images/generations", {"prompt": "x", "background": "opaque"})
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
