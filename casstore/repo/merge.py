@@ -57,9 +57,7 @@ def distrust(remote: Remote) -> None:
     remote.tracking.distrust(now() - TRUSTED)
 
 
-def planned_merge(
-    local: Local, remote: Remote, listed: Sequence[Listed], lacking: Lacking, *, may_fetch: bool
-) -> Merge:
+def planned_merge(local: Local, remote: Remote, listed: Sequence[Listed], lacking: Lacking) -> Merge:
     """Return what a push would fold.
 
     Args:
@@ -67,8 +65,6 @@ def planned_merge(
         remote: The remote.
         listed: The segments that it lists.
         lacking: What the push sends.
-        may_fetch: Whether a pack of others may be fetched to be folded: a push that had their segments to
-            read leaves it to a later one, so that ten entries never cost more than four requests.
     """
     if not lacking.claims and not lacking.kept:
         return NO_MERGE
@@ -88,8 +84,6 @@ def planned_merge(
     sent = {row.digest for row in lacking.objects}
     standing = [pack for pack in packs.values() if pack.digest not in doomed]
     candidates = _candidates(local, remote, standing, sent)
-    if not may_fetch:
-        candidates = (replace(each, fetchable=False) for each in candidates)
     chosen, fetched = fold_packs(candidates, last_pack(lacking, doomed))
     chosen.sort(key=lambda pack: (-pack.stored, pack.digest))  # the oldest first, most likely
     members = tuple({row.digest: row for pack in chosen for row in pack.members}.values())

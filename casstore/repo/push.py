@@ -72,8 +72,7 @@ def push(repository: Repository, name: str | None, on_event: OnEvent, workers: i
 def planned_push(local: Local, remote: Remote, refreshed: Refreshed) -> PushPlan:
     """Return what a push would do, now that the remote's manifest was read."""
     missing = lacking(local.index, remote.tracking.id)
-    quiet = refreshed.entries == 0
-    merge = planned_merge(local, remote, refreshed.listed, missing, may_fetch=quiet)
+    merge = planned_merge(local, remote, refreshed.listed, missing)
     objects = [*merge.members, *small(missing.objects)]
     packing = _packing(local, remote, objects, {**merge.sources, **missing.packs})
     used = {pack.dictionary for pack in missing.packs.values() if pack.dictionary is not None}
