@@ -19,7 +19,8 @@ from tests.seaweed import Seaweed, Traffic, parse_metrics
 ROOT = Path(__file__).parents[1]
 
 SERVE = """
-import sys, tempfile
+import signal, sys, tempfile
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where whoever runs the tests ignores it
 from tests.seaweed import running_seaweed
 with running_seaweed() as server:
     print(server.endpoint, flush=True)
