@@ -196,8 +196,8 @@ def _ask(connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:
 
 
 def _member(digest: str, *rest: object) -> Member:
-    here = None if rest[0] is None else Row(digest, *rest[:5])  # type: ignore[arg-type]  # as SQLite gives them
-    there = None if rest[5] is None else Row(digest, *rest[5:10])  # type: ignore[arg-type]  # likewise
+    here = None if rest[0] is None else Row._make((digest, *rest[:5]))
+    there = None if rest[5] is None else Row._make((digest, *rest[5:10]))
     pack = Digest(str(rest[10])) if rest[10] else None
     return Member(here, there, pack, there is not None and not rest[11])
 

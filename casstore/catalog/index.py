@@ -18,7 +18,7 @@ from casstore.catalog import statements
 from casstore.catalog.database import Database
 from casstore.catalog.places import members_here, object_rows
 from casstore.catalog.records import Claim
-from casstore.catalog.rows import claim_from, claim_row, stored_from
+from casstore.catalog.rows import PackInfo, claim_from, claim_row, pack_info, stored_from
 from casstore.digest import Digest, Key
 from casstore.errors import ConfigError, NotFoundError
 from casstore.store.pack import Pack
@@ -81,25 +81,6 @@ class Candidate:
     stored: int
     held: bool
     pack: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PackInfo:
-    """A pack, here or in a remote.
-
-    Attributes:
-        digest: SHA-256 of its file.
-        stored: Bytes of its file.
-        members: How many objects lie in it.
-        dictionary: What its frames need.
-        here: Whether it is stored here.
-    """
-
-    digest: Digest
-    stored: int
-    members: int
-    dictionary: Digest | None
-    here: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,15 +215,13 @@ class Index(Database):
 
     def packs(self, digests: Iterable[Digest]) -> dict[Digest, PackInfo]:
         """Return what is known of packs, here or in a remote."""
-        query = "SELECT stored, members, dictionary, here FROM packs WHERE digest = ?"
+        query = "SELECT digest, stored, members, dictionary, here FROM packs WHERE digest = ?"
         found = {}
         with self.reading() as connection:
             for digest in digests:
                 row = connection.execute(query, (bytes.fromhex(digest),)).fetchone()
                 if row is not None:
-                    stored, members, dictionary, here = row
-                    name = None if dictionary is None else Digest(dictionary.hex())
-                    found[digest] = PackInfo(digest, stored, members, name, bool(here))
+                    found[digest] = pack_info(*row)
         return found
 
     def dictionaries(self) -> list[Digest]:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from casstore.catalog.index import Index, PackInfo
-from casstore.catalog.rows import stored_from
+from casstore.catalog.index import Index
+from casstore.catalog.rows import PackInfo, pack_info, stored_from
 from casstore.catalog.statements import STAYS
 from casstore.digest import Digest, Key
 from casstore.store.sealed import Stored
@@ -223,7 +223,5 @@ def packs_of(connection: sqlite3.Connection, objects: Iterable[Row]) -> dict[int
     found = {}
     for number in {row.pack for row in objects}:
         if number is not None:
-            digest, stored, members, dictionary, here = connection.execute(query, (number,)).fetchone()
-            name = None if dictionary is None else Digest(dictionary.hex())
-            found[number] = PackInfo(Digest(digest.hex()), stored, members, name, bool(here))
+            found[number] = pack_info(*connection.execute(query, (number,)).fetchone())
     return found

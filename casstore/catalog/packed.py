@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from casstore.catalog.database import Connection
-from casstore.catalog.index import Index, PackInfo
-from casstore.catalog.rows import stored_from
+from casstore.catalog.index import Index
+from casstore.catalog.rows import PackInfo, stored_from
 from casstore.digest import Digest
 from casstore.store.sealed import Stored
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -15,6 +16,25 @@ ClaimRow = tuple[bytes, bytes | None, int, int, str, bytes]
 """key, object (None: a tombstone), generation, created, labels, refs."""
 
 _DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PackInfo:
+    """A pack, here or in a remote.
+
+    Attributes:
+        digest: SHA-256 of its file.
+        stored: Bytes of its file.
+        members: How many objects lie in it.
+        dictionary: What its frames need.
+        here: Whether it is stored here.
+    """
+
+    digest: Digest
+    stored: int
+    members: int
+    dictionary: Digest | None
+    here: bool
 
 
 class DamagedIndexError(BackendError):
@@ -56,6 +76,12 @@ def refs_from(refs: bytes) -> tuple[Digest, ...]:
         return ()
     starts = range(0, len(refs), _DIGEST_BYTES)
     return tuple(Digest(refs[start : start + _DIGEST_BYTES].hex()) for start in starts)
+
+
+def pack_info(digest: bytes, stored: int, members: int, dictionary: bytes | None, here: int) -> PackInfo:
+    """Return the pack in a row."""
+    name = None if dictionary is None else Digest(dictionary.hex())
+    return PackInfo(Digest(digest.hex()), stored, members, name, bool(here))
 
 
 def stored_from(

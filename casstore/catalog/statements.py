@@ -202,11 +202,6 @@ SELECT o.digest, o.stored, o.pack, {HELD.format("o.digest")} AS held
 FROM objects o WHERE NOT o.kept ORDER BY held DESC, o.used
 """
 
-PENDING = """
-SELECT e.key, e.object, e.refs FROM pending p JOIN entries e ON e.key = p.id
-WHERE p.remote = ? AND p.kind = 0 ORDER BY e.created, p.id
-"""
-
 # What is in a doomed pack may be read, but is not relied upon.
 STAYS = f"""EXISTS (SELECT 1 FROM remote_objects h LEFT JOIN packs k ON k.id = h.pack
     WHERE h.remote = ?1 AND h.object = {{0}}
@@ -237,13 +232,6 @@ INSERT OR IGNORE INTO wanted SELECT ?1, 1, ?2 WHERE NOT EXISTS (SELECT 1 FROM ob
 PEND_CLAIM = "INSERT OR REPLACE INTO pending(remote, kind, id) SELECT id, 0, ? FROM remotes"
 
 PEND_KEPT = "INSERT OR REPLACE INTO pending(remote, kind, id) SELECT id, 1, ? FROM remotes"
-
-PENDING_KEPT = "SELECT id FROM pending WHERE remote = ? AND kind = 1 ORDER BY id"
-
-WANTED_ENTRIES = """
-SELECT w.id, e.object, e.refs FROM wanted w LEFT JOIN entries e ON e.key = w.id
-WHERE w.remote = ? AND w.kind = 0 ORDER BY e.created DESC, w.id
-"""
 
 PEND_EVERYTHING = """
 INSERT OR REPLACE INTO pending(remote, kind, id)

@@ -35,44 +35,6 @@ from casstore.store.sealed import Stored
 
 _BELIEFS = ("remote_segments", "remote_objects", "elsewhere", "wanted", "replaced", "doomed", "untold")
 
-ENTRY, KEPT = 0, 1
-"""Kinds of what is pending or wanted, as the index writes them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """An entry or an object put by hand that a pull should bring.
-
-    Attributes:
-        kind: 0 for an entry, 1 for an object put by hand.
-        id: The entry's key or the object's digest, 64 hex digits.
-        objects: Digests of the objects it takes.
-    """
-
-    kind: int
-    id: str
-    objects: tuple[Digest, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A claim that a remote lacks.
-
-    Attributes:
-        key: Its key.
-        object: The answer; None for a tombstone.
-        refs: The objects that travel with it.
-    """
-
-    key: Key
-    object: Digest | None
-    refs: tuple[Digest, ...] = ()
-
-    @property
-    def objects(self) -> tuple[Digest, ...]:
-        """All objects that it leads to."""
-        return () if self.object is None else (self.object, *self.refs)
-
 
 @dataclass(frozen=True, slots=True)
 class Sides:
@@ -198,15 +160,6 @@ class Tracking:
 
     # Push
 
-    def pending(self) -> list[Pending]:
-        """Return the claims the remote lacks, the earliest first."""
-        with self._index.reading() as connection:
-            rows = connection.execute(statements.PENDING, (self.id,)).fetchall()
-        return [
-            Pending(Key(key.hex()), None if content is None else Digest(content.hex()), refs_from(refs))
-            for key, content, refs in rows
-        ]
-
     def choose(self) -> int:
         """Choose all that is pending and whose objects the remote holds now, to be published together.
 
@@ -244,12 +197,6 @@ class Tracking:
         with self._index.reading() as connection:
             rows = connection.execute(query, (self.id,)).fetchall()
         return [decode_record(record) for (record,) in rows]
-
-    def pending_kept(self) -> list[Digest]:
-        """Return the objects put by hand that the remote lacks, by digest."""
-        with self._index.reading() as connection:
-            rows = connection.execute(statements.PENDING_KEPT, (self.id,)).fetchall()
-        return [Digest(digest.hex()) for (digest,) in rows]
 
     def sides(self, digests: Iterable[Digest]) -> dict[Digest, Sides]:
         """Return for each object how it is stored here and there."""
@@ -340,23 +287,6 @@ class Tracking:
             query = "SELECT count(*) FROM wanted WHERE remote = ? AND kind = 0"
             return int(connection.execute(query, (self.id,)).fetchone()[0])
 
-    def wanted(self) -> list[Wanted]:
-        """Return what a pull should bring: the newest entries first, then objects put by hand."""
-        with self._index.reading() as connection:
-            entries = connection.execute(statements.WANTED_ENTRIES, (self.id,)).fetchall()
-            kept = connection.execute(
-                "SELECT id FROM wanted WHERE remote = ? AND kind = 1 ORDER BY id", (self.id,)
-            ).fetchall()
-        return [Wanted(ENTRY, key.hex(), _objects_of(content, refs)) for key, content, refs in entries] + [
-            Wanted(KEPT, digest.hex(), (Digest(digest.hex()),)) for (digest,) in kept
-        ]
-
-    def brought(self, wanted: Iterable[Wanted]) -> None:
-        """Note that these are no longer to be brought by a pull."""
-        rows = [(self.id, item.kind, bytes.fromhex(item.id)) for item in wanted]
-        with self._index.writing() as connection:
-            connection.executemany("DELETE FROM wanted WHERE remote = ? AND kind = ? AND id = ?", rows)
-
     def _find(self) -> int | None:
         with self._index.reading() as connection:
             row = connection.execute("SELECT id FROM remotes WHERE url = ?", (self._url,)).fetchone()
@@ -383,10 +313,3 @@ def _ask(connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:
 
 def _side(digest: bytes, size: int | None, *rest: Any) -> Stored | None:
     return None if size is None else stored_from(digest, size, *rest)
-
-
-def _objects_of(content: bytes | None, refs: bytes | None) -> tuple[Digest, ...]:
-    """Return the objects of a wanted entry; none if it was replaced by a tombstone."""
-    if content is None:
-        return ()
-    return (Digest(content.hex()), *refs_from(refs or b""))

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from casstore.catalog.index import PackInfo
 from casstore.catalog.inventory import Row
+from casstore.catalog.rows import PackInfo
 from casstore.digest import Digest
 from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS
 

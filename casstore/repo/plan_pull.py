@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from casstore.catalog.index import PackInfo
 from casstore.catalog.inventory import Offered, Row, stored_of
+from casstore.catalog.rows import PackInfo
 from casstore.digest import Digest
 from casstore.repo.large import count_fetches
 from casstore.repo.plan import Contact, Move, Plan, contact_requests, without_zeros

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from casstore.backends.multipart import count_parts
-from casstore.catalog.index import PackInfo
 from casstore.catalog.inventory import Lacking, Row
+from casstore.catalog.rows import PackInfo
 from casstore.digest import Digest, Key
 from casstore.repo.plan import Contact, Move, Plan, contact_requests, without_zeros
 from casstore.repo.plan_merge import NO_MERGE, Merge, with_old

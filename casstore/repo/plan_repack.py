@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from casstore.catalog.index import PackInfo
 from casstore.catalog.packed import Share
+from casstore.catalog.rows import PackInfo
 from casstore.digest import Digest
 from casstore.repo.plan_push import TOC_ENTRY
 from casstore.store.pack import PACK_MEMBERS

@@ -9,7 +9,9 @@ from __future__ import annotations
 import io
 import itertools
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from casstore.catalog.inventory import Row, lacking, stored_of
@@ -28,7 +30,7 @@ from casstore.store.pack import Pack, read_pack
 from casstore.store.sealed import Stored, examine
 
 if TYPE_CHECKING:
-    from casstore.catalog.index import PackInfo
+    from casstore.catalog.rows import PackInfo
     from casstore.digest import Digest
     from casstore.events import OnEvent
     from casstore.repo.local import Local
@@ -117,7 +119,6 @@ class _Upload:
         self._remote = remote
         self._plan = plan
         self._run = run
-        self._moving = frozenset(move.digest for move in plan.objects)
         self._packing = threading.BoundedSemaphore(_PACKS_AT_ONCE)
         self._old = {row.digest for row in plan.merge.members}
         self._target = remote.prepare(packs=bool(plan.packs or plan.whole))
@@ -129,9 +130,9 @@ class _Upload:
         try:
             for digest in plan.dictionaries:
                 self._send_dictionary(digest)
-            packs = ((self._send_pack, members) for members in plan.packs)
-            whole = ((self._send_whole, pack) for pack in plan.whole)
-            loose = ((self._send_loose, row) for row in plan.loose)
+            packs = (partial(self._send_pack, members) for members in plan.packs)
+            whole = (partial(self._send_whole, pack) for pack in plan.whole)
+            loose = (partial(self._send_loose, row) for row in plan.loose)
             # Large objects beside packs, so that neither waits for the other to be done.
             jobs = [job for both in itertools.zip_longest(loose, (*packs, *whole)) for job in both if job]
             for _, result in parallel(_do, jobs, run.workers):
@@ -212,10 +213,8 @@ class _Upload:
         return known
 
 
-def _do(job: tuple[object, object]) -> Sent:
-    send, what = job
-    sent: Sent = send(what)  # type: ignore[operator]  # each job carries what its own method takes
-    return sent
+def _do(job: Callable[[], Sent]) -> Sent:
+    return job()
 
 
 def _publish(local: Local, remote: Remote, merge: Merge) -> int:

@@ -18,7 +18,7 @@ from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, PACKED_MAX
 from casstore.store.sealed import Stored
 
 if TYPE_CHECKING:
-    from casstore.catalog.index import PackInfo
+    from casstore.catalog.rows import PackInfo
     from casstore.digest import Digest
     from casstore.repo.local import Local
     from casstore.store.codec import Dictionary

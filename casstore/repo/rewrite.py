@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from casstore.catalog.database import Connection
-    from casstore.catalog.index import PackInfo
+    from casstore.catalog.rows import PackInfo
     from casstore.digest import Digest
     from casstore.repo.local import Local
     from casstore.store.codec import Dictionary

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from casstore.backends.base import Backend
     from casstore.store.dictionaries import Dictionaries
 
-STREAMED = 16 * 1024 * 1024
-"""Stored bytes from which a file is moved through a spool file, not through memory."""
-
 
 class ObjectStore:
     """The objects of one store.

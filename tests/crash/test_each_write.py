@@ -230,7 +230,7 @@ def test_push_dies_at_a_write_to_its_own_store(tmp_path: Path) -> None:
         return done
 
     # The segment and the pack of the others, its own segment for both, and the others' goes.
-    assert until_it_completes(attempt, tmp_path) == 3
+    assert until_it_completes(attempt, tmp_path) == 4
 
 
 def test_push_dies_at_any_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +250,7 @@ def test_push_dies_at_any_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return done
 
     # LIST, marker, the segment of the others and their pack, a pack and a segment for both.
-    assert until_it_completes(attempt, tmp_path) == 5
+    assert until_it_completes(attempt, tmp_path) == 6
 
 
 def test_pull_dies_at_a_write_to_its_own_store(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_pull_dies_at_any_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return done
 
     # LIST, marker, a segment and a pack.
-    assert until_it_completes(attempt, tmp_path / "rounds") == 5
+    assert until_it_completes(attempt, tmp_path / "rounds") == 4
 
 
 def _others_pushed(remote: Path) -> dict[Key, bytes]:

@@ -28,6 +28,7 @@ from casstore.repo.repository import Repository
 from tests.clock import running_clock
 from tests.doubles import Crash, CrashingBackend
 from tests.stores import answer, key
+from tests.tracked import pending
 
 STORES = st.integers(0, 2)
 KEYS = st.integers(0, 5).map(key)
@@ -133,8 +134,8 @@ class Team(RuleBasedStateMachine):
     def evict(self, number: int) -> None:
         """Remove what the remote is known to hold, as an eviction may."""
         store = self.stores[number]
-        pending = store.remote(self.remote.as_uri()).tracking.pending()
-        needed = {digest for claim in pending for digest in claim.objects}
+        lacked = pending(store.remote(self.remote.as_uri()).tracking)
+        needed = {digest for claim in lacked for digest in claim.objects}
         for info in list(store.objects()):
             spared = info.kept or info.digest in needed or info.digest not in ANSWERS
             if not spared and is_held(store.local.index, info.digest):

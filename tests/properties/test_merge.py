@@ -16,6 +16,7 @@ from casstore.catalog.tracking import Tracking
 from casstore.digest import Key, digest_of
 from tests.properties.strategies import claims
 from tests.stores import key
+from tests.tracked import pending
 
 COLLIDING = claims(st.integers(0, 2))
 """Claims that differ in little, so that every step of the order decides."""
@@ -79,9 +80,9 @@ def test_order_of_claims(winner: Claim, loser: Claim) -> None:
     assert merge([winner, loser]) == merge([loser, winner]) == {key(1): winner}
 
 
-def pending(tracking: Tracking) -> set[Key]:
+def pending_keys(tracking: Tracking) -> set[Key]:
     """Return the keys of the claims that a remote lacks."""
-    return {claim.key for claim in tracking.pending()}
+    return {claim.key for claim in pending(tracking)}
 
 
 @given(st.lists(st.lists(COLLIDING, max_size=6), max_size=5), st.lists(st.booleans(), min_size=5, max_size=5))
@@ -122,8 +123,8 @@ def test_pending_is_what_the_remote_lacks(
         if each not in remote or rank(remote[each]) != rank(claim)
     }
     assert {
-        claim.key: rank(claim) for claim in standing(index).values() if claim.key in pending(tracking)
+        claim.key: rank(claim) for claim in standing(index).values() if claim.key in pending_keys(tracking)
     } == (expected)
     tracking.reset()
-    assert pending(tracking) == set(merge([*ours, *theirs]))
+    assert pending_keys(tracking) == set(merge([*ours, *theirs]))
     index.close()

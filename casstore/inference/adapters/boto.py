@@ -213,11 +213,7 @@ class _Tapped:
         self._tap = tap
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
-        for piece in self._raw.stream(*args, **kwargs):
-            self._tap.feed(piece)
-            yield piece
-        self._tap.end()
-        self._tap.close()
+        return self._tap.watched(self._raw.stream(*args, **kwargs))
 
     def close(self) -> None:
         try:

@@ -85,11 +85,7 @@ class _Tapped:
         self._tap = tap
 
     def __iter__(self) -> Iterator[bytes]:
-        for piece in self._stream:
-            self._tap.feed(piece)
-            yield piece
-        self._tap.end()
-        self._tap.close()
+        return self._tap.watched(self._stream)
 
     def close(self) -> None:
         try:

@@ -7,7 +7,7 @@ no HTTP library.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from casstore.errors import FormatError
@@ -55,6 +55,14 @@ class Tap:
         if subject is None or framing is None or not subject.streams:
             return None
         return StreamWatch(subject.endpoint.wire, framing)
+
+    def watched(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the pieces of the body as they come; whoever stops before its end closes it."""
+        for piece in pieces:
+            self.feed(piece)
+            yield piece
+        self.end()
+        self.close()
 
     def feed(self, piece: bytes) -> None:
         """Take a piece of the body, as it came."""

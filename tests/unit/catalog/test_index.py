@@ -30,6 +30,7 @@ from casstore.digest import Digest, Key, digest_of
 from casstore.errors import BackendError, ConfigError, NotFoundError
 from casstore.store.sealed import Frames, Stored
 from tests.stores import key
+from tests.tracked import pending
 
 
 @pytest.fixture
@@ -239,7 +240,7 @@ def test_entries_of_lost_objects_go(index: Index) -> None:
     with index.writing() as connection:
         assert remove_entries_of(connection, [stored(1).digest, stored(7).digest]) == 1
     assert [claim.key for claim in index.claims()] == [key(2)]
-    assert [claim.key for claim in tracking.pending()] == [key(2)]
+    assert [claim.key for claim in pending(tracking)] == [key(2)]
 
 
 def test_transaction_is_all_or_nothing(index: Index) -> None:

@@ -22,6 +22,7 @@ from casstore.store.pack import Contents, Pack
 from casstore.store.sealed import Place, Stored
 from tests.properties.strategies import records
 from tests.stores import key
+from tests.tracked import pending, pending_kept, wanted
 
 ONE, TWO = "memory://one", "memory://two"
 
@@ -89,7 +90,7 @@ def test_what_the_remote_holds_is_chosen(index: Index, tracking: Tracking) -> No
     told = tracking.untold()
     assert told == [Location(Stored(content(1), 20, 25))]
     tracking.pushed(segment(1), mark, told)
-    assert [each.key for each in tracking.pending()] == [key(2)]
+    assert [each.key for each in pending(tracking)] == [key(2)]
     assert (tracking.untold(), tracking.segments()) == ([], {segment(1)})
 
 
@@ -101,7 +102,7 @@ def test_objects_put_by_hand_are_chosen_alike(index: Index, tracking: Tracking) 
     mark = tracking.choose()
     assert (chosen(tracking, mark), tracking.chosen_kept(mark)) == ([], [content(2)])
     tracking.pushed(segment(1), mark, tracking.untold())
-    assert tracking.pending_kept() == [content(1)]
+    assert pending_kept(tracking) == [content(1)]
 
 
 def test_claim_replaced_while_it_is_published_stays_pending(index: Index, tracking: Tracking) -> None:
@@ -112,7 +113,7 @@ def test_claim_replaced_while_it_is_published_stays_pending(index: Index, tracki
     newer = Entry(key(1), content(2), 1, 5)
     put(index, newer)
     tracking.pushed(segment(1), mark, tracking.untold())
-    assert [each.key for each in tracking.pending()] == [key(1)]
+    assert [each.key for each in pending(tracking)] == [key(1)]
     assert chosen(tracking, tracking.choose()) == [newer]
 
 
@@ -124,7 +125,7 @@ def test_claim_replaced_before_it_is_read_is_left_out(index: Index, tracking: Tr
     put(index, Entry(key(1), content(3), 1, 5))
     assert chosen(tracking, mark) == [entry(2)]
     tracking.pushed(segment(1), mark, [])
-    assert [each.key for each in tracking.pending()] == [key(1)]
+    assert [each.key for each in pending(tracking)] == [key(1)]
 
 
 def test_two_publishings_at_once(index: Index, tracking: Tracking) -> None:
@@ -141,7 +142,7 @@ def test_two_publishings_at_once(index: Index, tracking: Tracking) -> None:
     assert chosen(tracking, second) == [entry(1), entry(2)]
     put(index, entry(3))
     tracking.pushed(segment(2), second, tracking.untold())
-    assert [each.key for each in tracking.pending()] == [key(3)]
+    assert [each.key for each in pending(tracking)] == [key(3)]
     assert tracking.segments() == {segment(1), segment(2)}
 
 
@@ -177,11 +178,11 @@ def test_other_remotes_wait_for_their_own_push(index: Index, tracking: Tracking)
     other = Tracking(index, TWO)
     assert other.id == 2
     tracking.apply(segment(1), [entry(1), entry(2)])
-    assert [each.key for each in other.pending()] == [key(1), key(2)]
-    assert tracking.pending() == []
+    assert [each.key for each in pending(other)] == [key(1), key(2)]
+    assert pending(tracking) == []
     other.apply(segment(2), [entry(1), entry(3)])
-    assert [each.key for each in other.pending()] == [key(2)]
-    assert [each.key for each in tracking.pending()] == [key(3)]
+    assert [each.key for each in pending(other)] == [key(2)]
+    assert [each.key for each in pending(tracking)] == [key(3)]
 
 
 # Where objects lie
@@ -266,9 +267,9 @@ def test_disbelief_makes_pending_again(index: Index, tracking: Tracking) -> None
     put(index, entry(1), entry(2))
     tracking.uploaded([], [pack(1, 1, 2)])
     tracking.pushed(segment(1), tracking.choose(), tracking.untold())
-    assert tracking.pending() == []
+    assert pending(tracking) == []
     tracking.disbelieve([content(1)])
-    assert [each.key for each in tracking.pending()] == [key(1)]
+    assert [each.key for each in pending(tracking)] == [key(1)]
     assert there(tracking, 1) is None
     assert there(tracking, 2) is not None
 
@@ -286,9 +287,9 @@ def test_first_segment_into_an_empty_index_is_like_any_other(index: Index, track
         Location(Stored(content(7), 5, 9)),
     ]
     assert tracking.apply_batches(segment(1), map(batch_of, ([each] for each in made))) == 2
-    assert {each.key for each in second.pending()} == {key(1), key(2)}
-    assert tracking.pending() == []
-    assert [(each.kind, each.id) for each in tracking.wanted()] == [
+    assert {each.key for each in pending(second)} == {key(1), key(2)}
+    assert pending(tracking) == []
+    assert wanted(tracking) == [
         (0, key(2)),
         (0, key(1)),
         (1, content(7)),

@@ -327,6 +327,43 @@ def test_what_is_missing_is_told_and_sent_again(
     check(opened, folder_url, answers(store))
 
 
+def test_nothing_goes_while_something_needed_is_missing(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """A pack that another stands for may hold the last copy, once that other one is lost."""
+    fill(store, range(10))
+    store.push(folder_url)
+    (first,) = files(remote, "packs")
+    fill(store, range(10, 20))
+    store.push(folder_url)
+    (second,) = files(remote, "packs").keys() - {first}
+    (remote / second).unlink()
+    clock.forward(DAY, remote)
+    report = opened("other").gc(folder_url, grace=0)
+    assert (report.missing, report.doomed, report.deleted) == (20, 0, 0)
+    assert first in files(remote, "packs")
+    store.gc(folder_url)
+    store.push(folder_url)
+    check(opened, folder_url, answers(store))
+
+
+@pytest.mark.parametrize("harm", ["gone", "bad"])
+def test_a_lost_dictionary_is_sent_again(
+    store: Repository, opened: Open, folder_url: str, remote: Path, harm: str
+) -> None:
+    """A collection reads the dictionaries in use, and mends one from here."""
+    fill(store, range(1200))
+    store.push(folder_url)
+    (dictionary,) = (remote / name for name in files(remote, "objects"))
+    if harm == "gone":
+        dictionary.unlink()
+    else:
+        damage(dictionary)
+    assert opened("early").pull(folder_url).failures
+    store.gc(folder_url)
+    check(opened, folder_url, answers(store))
+
+
 def test_an_empty_remote(store: Repository, folder_url: str) -> None:
     """There is nothing to collect."""
     report = store.gc(folder_url)

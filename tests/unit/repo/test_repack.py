@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from casstore.backends import local as local_backend
-from casstore.catalog.index import PackInfo
+from casstore.catalog.rows import PackInfo
 from casstore.digest import Digest, digest_of
 from casstore.errors import NotEnoughCopiesError
 from casstore.events import Advanced, Event, Finished, Started
