@@ -120,8 +120,10 @@ def plan_gc(holdings: Holdings, now: int, grace: int) -> GcPlan:
         grace: Milliseconds for which something must have been doomed to be deleted, and for which what is
             new is left alone.
     """
+    listed = {segment.digest for segment in holdings.segments} | {each.digest for each in holdings.files}
+    doomed_before = listed.intersection(holdings.doomed)
     if holdings.incomplete:
-        return GcPlan(waiting=len(holdings.doomed))
+        return GcPlan(waiting=len(doomed_before))
     judged = _Judge(holdings, now, grace)
     packs = [each for each in holdings.files if each.what == PACK]
     moved = {each.digest for each in packs if judged.is_sparse(each) or judged.is_rescued(each)}
@@ -138,8 +140,7 @@ def plan_gc(holdings: Holdings, now: int, grace: int) -> GcPlan:
         if each.digest not in holdings.doomed and (each.replaced or each.digest in folded)
     ]
     deleted = tuple(judged.deleted())
-    listed = {segment.digest for segment in holdings.segments} | {each.digest for each in holdings.files}
-    waiting = len(listed.intersection(holdings.doomed)) - len(deleted)
+    waiting = len(doomed_before) - len(deleted)
     return GcPlan(tuple(doomed), tuple(sorted(folded)), tuple(sorted(moved)), deleted, waiting)
 
 

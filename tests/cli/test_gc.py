@@ -39,19 +39,15 @@ def team(casstore: Run) -> str:
 def test_garbage_is_marked_and_deleted_later(casstore: Run, team: str, home: Path, clock: Clock) -> None:
     """The output says how many files, and what it took."""
     told = casstore("gc").stdout.splitlines()
-    assert told[0] == "deleted 0 files (0 B)"
-    assert re.fullmatch(r"marked \d+ files?; \d+ files? marked before must wait", told[1])
+    assert re.fullmatch(r"[1-9]\d* files? marked before must wait", told[0])
     assert re.fullmatch(r"\d+ requests \(.*\), \d+\.\d\d s", told[-1])
     clock.forward(25, home / "remote")
     planned = casstore("gc", "--dry-run").stdout.splitlines()[0]
     done = casstore("gc", team).stdout.splitlines()[0]
-    assert planned == f"would have {done}"
+    assert planned == done.replace("deleted", "would delete")
     assert re.fullmatch(r"deleted \d+ files \(.* KiB\)", done)
     assert len(files(home / "remote", "manifest")) == len(files(home / "remote", "packs")) == 1
-    assert casstore("gc").stdout.splitlines()[:2] == [
-        "deleted 0 files (0 B)",
-        "marked 0 files; 0 files marked before must wait",
-    ]
+    assert casstore("gc").stdout.splitlines()[:-1] == ["nothing to collect in team"]
 
 
 def test_json(casstore: Run, team: str) -> None:
@@ -78,4 +74,7 @@ def test_what_is_missing_is_a_failure(casstore: Run, team: str, home: Path) -> N
     for path in (home / "remote" / "packs").rglob("*.zst"):
         path.unlink()
     told = casstore("gc", code=1)
-    assert re.search(r"\d+ objects needed and not in team: push from a store that has them", told.stderr)
+    assert re.search(
+        r"\d+ objects needed and not in team: where they are, run casstore gc and then casstore push",
+        told.stderr,
+    )

@@ -64,15 +64,25 @@ def gc(
     ctx.exit(1 if report.failures or report.missing else 0)
 
 
+_DONE = {"delete": "deleted", "mark": "marked", "merge": "merged"}
+_FORESEEN = {"delete": "would delete", "mark": "would mark", "merge": "would merge"}
+
+
 def _print(report: GcReport, *, dry_run: bool) -> None:
-    would = "would have " if dry_run else ""
-    output.line(f"{would}deleted {output.count(report.deleted, 'file')} ({format_size(report.bytes)})")
-    waiting = output.count(report.waiting, "file")
-    output.line(f"{would}marked {output.count(report.doomed, 'file')}; {waiting} marked before must wait")
-    if report.folded or report.repacked:
+    say = _FORESEEN if dry_run else _DONE
+    moved = report.folded or report.repacked
+    if report.deleted:
+        output.line(f"{say['delete']} {output.count(report.deleted, 'file')} ({format_size(report.bytes)})")
+    if report.doomed:
+        output.line(f"{say['mark']} {output.count(report.doomed, 'file')}, to be deleted after the grace")
+    if report.waiting:
+        output.line(f"{output.count(report.waiting, 'file')} marked before must wait")
+    if moved:
         segments, packs = output.count(report.folded, "segment"), output.count(report.repacked, "pack")
-        output.line(f"{would}merged {segments} and {packs}")
+        output.line(f"{say['merge']} {segments} and {packs}")
+    if not (report.deleted or report.doomed or report.waiting or moved or report.missing):
+        output.line(f"nothing to collect in {report.remote}")
     output.line(f"{output.by_verb(report.requests)}, {report.seconds:.2f} s")
     if report.missing:
-        missing = output.count(report.missing, "object")
-        output.note(f"{missing} needed and not in {report.remote}: push from a store that has them")
+        missing = f"{output.count(report.missing, 'object')} needed and not in {report.remote}"
+        output.note(f"{missing}: where they are, run casstore gc and then casstore push")

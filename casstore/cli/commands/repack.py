@@ -52,11 +52,16 @@ def _print_plan(plan: RepackPlan, *, as_json: bool) -> None:
     if as_json:
         output.document({"objects": plan.objects, "bytes": plan.bytes, "packs": merged})
         return
+    if not plan.objects and not merged:
+        output.line("nothing to pack")
+        return
     objects = f"{output.count(plan.objects, 'object')} ({format_size(plan.bytes)})"
     output.line(f"would pack {objects} and rewrite {output.count(merged, 'pack')}")
 
 
 def _summary(report: RepackReport) -> str:
+    if not report.objects and not report.replaced:
+        return "nothing to pack"
     packs = f"{output.count(report.objects, 'object')} and {output.count(report.replaced, 'pack')}"
     sizes = f"{format_size(report.before)} became {format_size(report.after)}"
     disk = "freed" if report.blocks >= 0 else "taken"
