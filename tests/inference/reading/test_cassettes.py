@@ -194,7 +194,8 @@ def bomb(levels: int = 12) -> bytes:
         (b"interactions: !!python/name:os.system", "read safely"),
         (b"interactions: [2001-99-99]", "read safely"),
         (b"interactions: &a [*a]", "holds itself"),
-        (b"interactions: " + b"[" * 100_000, "64 levels deep"),
+        (b"interactions: " + b"[" * 100 + b"]" * 100, "64 levels deep"),
+        (b"interactions: " + b"[" * 100_000, "64 levels deep|nesting depth"),  # some PyYAML refuse it first
         (b'{"interactions": ' + b"[" * 100_000, "too deeply"),
         (bomb(), "2,000,000 values"),
         (b"interactions: [" + b"1," * 2_000_001 + b"]", "2,000,000 values"),

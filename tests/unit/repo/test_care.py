@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from casstore.catalog.rows import DamagedIndexError
 from casstore.digest import Digest, Key, digest_of
 from casstore.errors import CasstoreError
 from casstore.events import Advanced, Event, Finished, Started, Warned
+from casstore.repo import ahead
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE
 from tests.stores import answer, answers, damage, dump, files, fill, key, noise
@@ -52,8 +54,11 @@ def test_good_store_verifies(store: Repository, folder_url: str) -> None:
     assert events[-1] == Finished("verify")
 
 
-def test_every_flipped_byte_is_found(store: Repository, folder_url: str) -> None:
+def test_every_flipped_byte_is_found(
+    store: Repository, folder_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever byte of an object or a segment changes, verify tells, and the file is put aside."""
+    monkeypatch.setattr(ahead, "MISSES", math.inf)  # the object is to come back as a file of its own
     store.put_entry(key(1), b"an answer, an answer, an answer")
     store.push(folder_url)
     good = files(store.path, "objects") | files(store.path, "manifest")
