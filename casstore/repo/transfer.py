@@ -41,6 +41,15 @@ def parallel(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield `items`, each next one of which is made in a thread while the caller works on one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="casstore-ahead") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
+
+
 def _settled(running: dict[Future[R], T]) -> Iterator[tuple[T, R | CasstoreError]]:
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     for future in done:

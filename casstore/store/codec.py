@@ -114,11 +114,23 @@ class Codec:
 
         Content that does not compress is held in raw blocks, a dozen bytes longer than itself.
         """
-        if len(content) > FRAME_SIZE:
-            raise ValueError(f"a frame holds at most {FRAME_SIZE} bytes, not {len(content)}")
+        _check_size(content)
+        frame: bytes = self._compressor(dictionary).compress(content)
+        return frame
+
+    def compress_each(self, contents: list[bytes], dictionary: Dictionary | None = None) -> list[bytes]:
+        """Return the frame of each content, as `compress` makes it; meanwhile other threads go on."""
+        for content in contents:
+            _check_size(content)
+        if not any(contents):  # zstandard refuses what is nothing in all
+            return [self.compress(content, dictionary) for content in contents]
+        frames = self._compressor(dictionary).multi_compress_to_buffer([*contents])
+        return [frames[position].tobytes() for position in range(len(frames))]
+
+    def _compressor(self, dictionary: Dictionary | None) -> zstandard.ZstdCompressor:
         digest = None if dictionary is None else dictionary.digest
         try:
-            compressor = self._local.compressors[digest]
+            compressor: zstandard.ZstdCompressor = self._local.compressors[digest]
         except (AttributeError, KeyError):
             made = (
                 zstandard.ZstdCompressor(level=self._level)
@@ -126,8 +138,12 @@ class Codec:
                 else dictionary.compressor(self._level)
             )
             compressor = _kept(self._local, "compressors", digest, made)
-        frame: bytes = compressor.compress(content)
-        return frame
+        return compressor
+
+
+def _check_size(content: bytes | memoryview) -> None:
+    if len(content) > FRAME_SIZE:
+        raise ValueError(f"a frame holds at most {FRAME_SIZE} bytes, not {len(content)}")
 
 
 _local = threading.local()

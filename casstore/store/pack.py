@@ -95,6 +95,21 @@ class Pack:
         return self.contents.stored(self.digest)
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An object on its way into a pack.
+
+    Attributes:
+        digest: Its digest, which the content fits.
+        content: Its content.
+        frame: Its frame, where one was made with the pack's dictionary before.
+    """
+
+    digest: Digest
+    content: bytes
+    frame: bytes | None = None
+
+
 def contents_fields(contents: Contents) -> dict[str, Any]:
     """Return what a pack holds as the fields of a JSON object."""
     fields: dict[str, Any] = {
@@ -157,14 +172,28 @@ class PackWriter:
         Raises:
             BackendError: The file cannot be written.
         """
-        self.add_frame(digest, len(content), self._codec.compress(content, self._dictionary))
+        self.add_all([Member(digest, content)])
 
     def add_frame(self, digest: Digest, size: int, frame: bytes) -> None:
         """Add an object whose frame was made with this pack's dictionary."""
-        self._write(frame)
-        self._digests.append(digest)
-        self._sizes.append(size)
-        self._lengths.append(len(frame))
+        self._add([digest], [size], [frame])
+
+    def add_all(self, members: Sequence[Member]) -> None:
+        """Add objects in their order.
+
+        Raises:
+            BackendError: The file cannot be written.
+        """
+        fresh = [each.content for each in members if each.frame is None]
+        made = iter(self._codec.compress_each(fresh, self._dictionary))
+        frames = [next(made) if each.frame is None else each.frame for each in members]
+        self._add([each.digest for each in members], [len(each.content) for each in members], frames)
+
+    def _add(self, digests: Sequence[Digest], sizes: Sequence[int], frames: Sequence[bytes]) -> None:
+        self._write(b"".join(frames))
+        self._digests += digests
+        self._sizes += sizes
+        self._lengths += map(len, frames)
 
     def finish(self) -> Pack:
         """Write the table of contents, and return what was written."""

@@ -244,7 +244,8 @@ def _restic() -> Peer:
 
 
 def _request(program: Path, verb: str, folder: Path, bucket: str, *size: str) -> Command:
-    return (sys.executable, str(program), verb, str(folder), bucket, *size)
+    # -P: beside these programs is a module `http`, which is not the one that libraries mean.
+    return (sys.executable, "-P", str(program), verb, str(folder), bucket, *size)
 
 
 def _found(name: str) -> str:
