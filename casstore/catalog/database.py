@@ -32,8 +32,14 @@ BUSY_TIMEOUT = 30.0
 _ROOM = 128 * 1024
 """Free bytes below which a disk counts as full: SQLite's shared memory alone takes 32 KiB."""
 
+_CACHE, _LARGE_CACHE = -8192, -65536
+"""KiB of pages held: the inner ones of a million entries; and while a sync goes through all of 100,000."""
+
+_FREE = 1 / 16
+"""The share of free pages from which they are given back; others are soon in use again."""
+
 _PRAGMAS = {
-    "cache_size": -8192,  # KiB: the inner pages of a million entries
+    "cache_size": _CACHE,
     "wal_autocheckpoint": 4000,  # pages of 4 KiB: a checkpoint waits for the disk; random keys bring it soon
 }
 
@@ -106,6 +112,29 @@ class Database:
         """Yield the connection within a transaction for temporary tables alone, which waits for nobody."""
         with self._lock, self._transaction("BEGIN") as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def in_bulk(self) -> Iterator[None]:
+        """Hold more of the database in memory while the block goes through much of it."""
+        self._hold(_LARGE_CACHE)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(CasstoreError):  # what ended the block is what to tell
+                self._hold(_CACHE)
+
+    def shrink(self) -> None:
+        """Give pages back to the disk that became free, where they are many."""
+        with self.reading() as connection:
+            (free,), (pages,) = (
+                connection.execute(f"PRAGMA {count}").fetchone() for count in ("freelist_count", "page_count")
+            )
+            if free > _FREE * pages and not self._is_busy():
+                connection.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page
+
+    def _hold(self, size: int) -> None:
+        with self.reading() as connection:
+            connection.execute(f"PRAGMA cache_size = {size}")
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
@@ -295,6 +324,8 @@ def _connect(path: Path, *, durable: bool, create: bool) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, *, durable: bool, create: bool) -> None:
+    if create:  # says nothing to an index that has tables
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         _patiently(connection, "PRAGMA journal_mode = WAL")
     for pragma, value in _PRAGMAS.items():

@@ -69,14 +69,16 @@ def pull(
     """Bring what the remote has."""
     remote = repository.remote(name)
     run = Run("pull", remote, on_event, workers)
-    refreshed = remote.refresh()
-    plan = planned_pull(repository, remote, refreshed, manifest_only=manifest_only)
-    run.entries = plan.entries
-    if not manifest_only:
-        _bring_all(repository, remote, plan, run)
-        settle(repository.local.index, remote.tracking.id)
-        remote.tracking.disbelieve(run.failed)
-        tidy_packs(repository.local)
+    with repository.local.index.in_bulk():
+        refreshed = remote.refresh()
+        plan = planned_pull(repository, remote, refreshed, manifest_only=manifest_only)
+        run.entries = plan.entries
+        if not manifest_only:
+            _bring_all(repository, remote, plan, run)
+            settle(repository.local.index, remote.tracking.id)
+            repository.local.index.shrink()
+            remote.tracking.disbelieve(run.failed)
+            tidy_packs(repository.local)
     return run.report(plan)
 
 

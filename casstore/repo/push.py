@@ -57,7 +57,7 @@ def push(repository: Repository, name: str | None, on_event: OnEvent, workers: i
     remote = repository.remote(name)
     run = Run("push", remote, on_event, workers)
     local = repository.local
-    with recovered(local) as claimed:
+    with local.index.in_bulk(), recovered(local) as claimed:
         distrust(remote)
         refreshed = remote.refresh()
         plan = planned_push(local, remote, refreshed)

@@ -395,3 +395,22 @@ def test_lost_index_is_restored_in_use(tmp_path: Path) -> None:
     assert list(index.objects()) == []
     assert len(restored) == 3
     index.close()
+
+
+def test_many_free_pages_go_back_to_the_disk(index: Index, tmp_path: Path) -> None:
+    """Few of them stay, for what comes next."""
+
+    def free() -> int:
+        index.shrink()
+        with index.reading() as connection:
+            return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+
+    with index.writing() as connection:
+        rows = [(number, digest_of(str(number).encode())) for number in range(5000)]
+        connection.executemany("INSERT INTO remote_segments VALUES (?, ?)", rows)
+        connection.execute("DELETE FROM remote_segments WHERE remote < 250")
+    kept = free()
+    assert kept > 0
+    with index.writing() as connection:
+        connection.execute("DELETE FROM remote_segments WHERE remote < 4000")
+    assert free() == 0

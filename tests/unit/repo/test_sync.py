@@ -116,6 +116,25 @@ def test_pulled_packs_stay_packs(store: Repository, opened: Open, folder_url: st
     assert files(other.path, "objects") == files(tmp_path / "remote", "objects") == {}
 
 
+def test_a_pulled_store_takes_little_more_than_the_remote(
+    store: Repository, opened: Open, folder_url: str, tmp_path: Path
+) -> None:
+    """A tenth more, and 400 bytes of index an entry, whose labels and size are as of models' answers."""
+    labels: dict[str, object] = {
+        "kind": "reply",
+        "model": "claude-haiku-4-5",
+        "usage": {"input": 1234, "output": 567},
+    }
+    labels |= {"host": "api.openai.com", "provider": "openai", "seconds": 12.345678, "cost": 0.000123456}
+    for number in range(2000):
+        store.put_entry(key(number), noise(800, number), labels=labels)
+    store.push(folder_url)
+    with opened("other") as other:
+        other.pull(folder_url)
+    size = sum(len(content) for content in files(other.path, "").values())
+    assert size <= 1.1 * sum(map(len, files(tmp_path / "remote", "").values())) + 400 * 2000
+
+
 def test_parts_of_a_pack_are_read_where_little_of_it_is_wanted(
     store: Repository, opened: Open, bucket: Bucket, requests_log: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
