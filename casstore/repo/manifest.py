@@ -16,7 +16,7 @@ from casstore.digest import Digest
 from casstore.errors import CasstoreError, FormatError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
 from casstore.repo.recover import add_segment
-from casstore.repo.transfer import ahead, parallel
+from casstore.repo.transfer import parallel, prefetched
 from casstore.store.layout import MANIFEST, digest_in, segment_name
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class ManifestReader:
             return self._tracking.apply(digest, fetched)
         path = self._local.path(segment_name(digest))
         try:
-            return self._tracking.apply_batches(digest, ahead(read_batches(path, digest)))
+            return self._tracking.apply_batches(digest, prefetched(read_batches(path, digest)))
         except FormatError:
             if fetched:  # a refused segment leaves nothing behind
                 path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from casstore.digest import Digest
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
-from casstore.repo.transfer import ahead
+from casstore.repo.transfer import prefetched
 from casstore.store.dictionaries import JUDGED_ON, TRAINED_ON, choose
 from casstore.store.pack import Member, Pack, PackWriter, decode_member
 
@@ -77,7 +77,7 @@ def write_pack(
     def read(batch: list[Stored]) -> list[Member | _Failed]:
         return [_read_where_it_is(local, known, dictionary) for known in batch]
 
-    for batch in ahead(map(read, _batches(members))):
+    for batch in prefetched(map(read, _batches(members))):
         failed += [(each.known, each.error) for each in batch if isinstance(each, _Failed)]
         writer.add_all([each for each in batch if isinstance(each, Member)])
     return (writer.finish() if len(writer) else None), failed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -41,9 +41,9 @@ def parallel(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def prefetched(items: Iterator[T]) -> Generator[T, None, None]:
     """Yield `items`, each next one of which is made in a thread while the caller works on one."""
-    with ThreadPoolExecutor(1, thread_name_prefix="casstore-ahead") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="casstore-prefetch") as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:
             coming = pool.submit(next, items, None)

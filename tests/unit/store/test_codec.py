@@ -16,6 +16,7 @@ from casstore.store.codec import (
     FRAME_SIZE,
     SEAL_SIZE,
     Codec,
+    Dictionary,
     content_size,
     decompress,
     read_frames,
@@ -45,6 +46,15 @@ def test_round_trip(content: bytes) -> None:
     frame = CODEC.compress(content)
     assert content_size(frame) == len(content)
     assert decompress(frame) == content
+
+
+@given(st.lists(st.binary(max_size=300), max_size=6), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_many_at_once_make_the_frames_of_each(contents: list[bytes], with_dictionary: bool) -> None:
+    """So that a pack is the same, however its objects came together."""
+    codec, dictionary = Codec(), Dictionary(b"what contents have in common " * 9) if with_dictionary else None
+    expected = [codec.compress(content, dictionary) for content in contents]
+    assert codec.compress_each(contents, dictionary) == expected
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 128 * 1024, FRAME_SIZE])
