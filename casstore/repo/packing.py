@@ -75,11 +75,12 @@ def write_pack(
     failed: list[tuple[Stored, CasstoreError]] = []
 
     def read(batch: list[Stored]) -> list[Member | _Failed]:
-        return [_read_where_it_is(local, known, dictionary) for known in batch]
+        return [_read_or_fail(local, known, dictionary) for known in batch]
 
     for batch in prefetched(map(read, _batches(members))):
-        failed += [(each.known, each.error) for each in batch if isinstance(each, _Failed)]
-        writer.add_all([each for each in batch if isinstance(each, Member)])
+        looked = [_looked_again(local, each, dictionary) for each in batch]
+        failed += [(each.known, each.error) for each in looked if isinstance(each, _Failed)]
+        writer.add_all([each for each in looked if isinstance(each, Member)])
     return (writer.finish() if len(writer) else None), failed
 
 
@@ -106,16 +107,20 @@ def _batches(members: Iterable[Stored]) -> Iterator[list[Stored]]:
         yield batch
 
 
-def _read_where_it_is(local: Local, known: Stored, dictionary: Dictionary | None) -> Member | _Failed:
-    """Return an object, looked for once more where it was moved since it was looked up."""
+def _looked_again(local: Local, found: Member | _Failed, dictionary: Dictionary | None) -> Member | _Failed:
+    """Return an object, read once more where it was moved since it was looked up.
+
+    Not while reading ahead: the caller may be in a transaction, and then no other thread gets at the index.
+    """
+    if isinstance(found, Member):
+        return found
+    again = local.look_again(found.known)
+    return found if again is None else _read_or_fail(local, again, dictionary)
+
+
+def _read_or_fail(local: Local, known: Stored, dictionary: Dictionary | None) -> Member | _Failed:
     try:
         return _read(local, known, dictionary)
-    except (NotFoundError, IntegrityError) as error:
-        again = local.look_again(known)
-        if again is None:
-            return _Failed(known, error)
-    try:
-        return _read(local, again, dictionary)
     except (NotFoundError, IntegrityError) as error:
         return _Failed(known, error)
 

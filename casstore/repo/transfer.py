@@ -42,7 +42,10 @@ def parallel(
 
 
 def prefetched(items: Iterator[T]) -> Generator[T, None, None]:
-    """Yield `items`, each next one of which is made in a thread while the caller works on one."""
+    """Yield `items`, each next one of which is made in a thread while the caller works on one.
+
+    What makes them must not use the index: the caller may be in a transaction, and would wait for ever.
+    """
     with ThreadPoolExecutor(1, thread_name_prefix="casstore-prefetch") as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:
