@@ -1,8 +1,8 @@
 """Merging: what a push does so that small pushes do not pile up in a remote.  Floor: repo.
 
 A push that has something to tell folds small segments, and the small packs that they tell of, into its own
-segment and pack. It takes no request more than it would have taken, but for one pack of others that it may
-fetch. What was folded is doomed: readers pass over it, and a collection deletes it later
+segment and pack. It takes no request more than it would have taken, but where many packs of others have come
+together, which it fetches. What was folded is doomed: readers pass over it, and a collection deletes it later
 (`casstore.repo.gc`). What is kept, dropped and doomed is decided by what the index knows when all is
 uploaded, so that whatever went wrong before leaves the old packs in their place.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from casstore.catalog.folding import Union, coverage, members_of, packs_in, remembered
@@ -35,6 +36,7 @@ from casstore.repo.plan_merge import (
 )
 from casstore.repo.plan_push import last_pack
 from casstore.repo.recover import add_segment
+from casstore.repo.transfer import parallel
 from casstore.store.layout import segment_name
 from casstore.store.pack import Pack
 
@@ -114,6 +116,7 @@ def _candidates(
     local: Local, remote: Remote, packs: Iterable[Pack], sent: Collection[Digest]
 ) -> Iterator[Candidate]:
     """Yield packs, and of each what it alone holds and is not `sent` anyway."""
+    current = local.index.current_dictionary()  # which a push that packs anything brings
     for pack in packs:
         dictionary = pack.contents.dictionary
         digests = [digest for digest in pack.contents.digests if digest not in sent]
@@ -122,21 +125,33 @@ def _candidates(
         here = [member.here for member in needed if member.here is not None]
         there = [member.there for member in needed if member.there is not None]
         at_hand = len(here) == len(needed)
-        fetchable = len(there) == len(needed) and (
-            dictionary is None or local.index.known(dictionary) is not None
-        )
+        usable = dictionary == current or _is_here(local, dictionary)
+        fetchable = len(there) == len(needed) and usable
         yield Candidate(pack.digest, pack.stored, tuple(here if at_hand else there), at_hand, fetchable)
+
+
+def _is_here(local: Local, dictionary: Digest | None) -> bool:
+    """Return whether a dictionary is here; it is, where none is needed."""
+    return dictionary is None or local.index.known(dictionary) is not None
 
 
 def fetched(local: Local, remote: Remote, plan: PushPlan) -> PushPlan:
     """Fetch what a push folds and does not have; return the plan without what cannot be had."""
-    missing: set[int] = set()
+    if not plan.merge.fetched:
+        return plan
     numbers = {info.digest: number for number, info in plan.merge.sources.items()}
-    for digest in plan.merge.fetched:
-        try:
-            local.adopt(local.bring_pack(remote.objects(), digest), used=0)
-        except (NotFoundError, IntegrityError):
+    wanted = {digest: plan.merge.sources[numbers[digest]].dictionary for digest in plan.merge.fetched}
+    # Planning brought the current dictionary, if it is to be had.
+    usable = [digest for digest, dictionary in wanted.items() if _is_here(local, dictionary)]
+    missing = {numbers[digest] for digest in wanted.keys() - usable}
+    bring = partial(local.bring_pack, remote.objects())
+    for digest, pack in parallel(bring, usable):
+        if isinstance(pack, Pack):
+            local.adopt(pack, used=0)
+        elif isinstance(pack, NotFoundError | IntegrityError):
             missing.add(numbers[digest])
+        else:
+            raise pack
     return replace(plan, packs=without(plan.packs, missing)) if missing else plan
 
 

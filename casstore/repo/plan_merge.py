@@ -29,6 +29,12 @@ FOLDED_MAX = 4 * 1024 * 1024
 SMALL_PACK = PACK_FRAMES // 2
 """Bytes below which a pack is folded."""
 
+MANY = 8
+"""From how many small packs on those of others are fetched to be folded.
+
+Each that is fetched becomes an eighth of a larger one, so a push fetches little more than one on the average.
+"""
+
 ENTRY_STORED, OBJECT_STORED = 120, 45
 """Bytes that an entry, and an object in a pack, take in a segment (measured: 100 to 190, and 39 to 45)."""
 
@@ -103,30 +109,31 @@ def fold(sizes: Iterable[tuple[int, Sized]], new: int, limit: int) -> list[Sized
 def fold_packs(candidates: Iterable[Candidate], new: Sequence[Row]) -> tuple[list[Candidate], list[Digest]]:
     """Choose the packs to fold into one with `new` objects: the smallest first, while there is room.
 
-    One of them may be fetched, so that a push stays at one request more, and packs of others do not pile up.
+    Packs of others are fetched once there are many, and then all that fit: one a push would cost each push
+    a request, and still leave as many as there are pushes that fold nothing.
 
     Returns:
         The packs, and which of them to fetch.
     """
+    small = sorted((pack for pack in candidates if pack.stored < SMALL_PACK), key=_by_size)
+    fetches = sum(pack.fetchable and not pack.here for pack in small) >= MANY
     room = PACK_FRAMES - sum(row.stored for row in new)
     places = PACK_MEMBERS - len(new) - 1  # one is left for another name
     chosen: list[Candidate] = []
-    fetched: list[Digest] = []
-    for pack in sorted(candidates, key=lambda each: (each.stored, each.digest)):
+    for pack in small:
         weight = sum(row.stored for row in pack.members)
-        if pack.stored >= SMALL_PACK or weight > room or len(pack.members) > places:
-            continue
-        if not pack.here and (fetched or not pack.fetchable):
-            continue
-        if not pack.here:
-            fetched.append(pack.digest)
-        chosen.append(pack)
-        room -= weight
-        places -= len(pack.members)
+        at_hand = pack.here or (fetches and pack.fetchable)
+        if at_hand and weight <= room and len(pack.members) <= places:
+            chosen.append(pack)
+            room -= weight
+            places -= len(pack.members)
     if not new and sum(bool(pack.members) for pack in chosen) < 2:  # noqa: PLR2004 - one alone stays as it is
         chosen = [pack for pack in chosen if not pack.members]
-        fetched = []
-    return chosen, fetched
+    return chosen, [pack.digest for pack in chosen if not pack.here]
+
+
+def _by_size(pack: Candidate) -> tuple[int, Digest]:
+    return pack.stored, pack.digest
 
 
 def with_old(packs: Sequence[tuple[Row, ...]], members: Sequence[Row]) -> tuple[tuple[Row, ...], ...]:

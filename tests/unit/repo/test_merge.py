@@ -14,7 +14,7 @@ from casstore.catalog.records import SEGMENT, Doomed
 from casstore.catalog.tracking import Tracking
 from casstore.digest import Digest, digest_of
 from casstore.errors import NotFoundError
-from casstore.repo import manifest, merge
+from casstore.repo import manifest, merge, plan_merge
 from casstore.repo.local import GRACE
 from casstore.repo.recover import add_segment
 from casstore.repo.remote import Remote
@@ -175,18 +175,76 @@ def test_merged_packs_get_the_dictionary_that_young_ones_lacked(
 # Several stores
 
 
-def test_packs_of_others_are_fetched_one_a_push(store: Repository, opened: Open, folder_url: str) -> None:
-    """Two stores that never pull leave few packs, each at one request more."""
-    other = opened("other")
-    for number in range(40):
-        mine = store if number % 2 else other
-        push_often(mine, folder_url, range(number, number + 1))
+FEW = 16
+"""How many packs a few hundred entries take at most, and twice as many as segments."""
+
+
+@pytest.mark.parametrize(("pulls", "pushes"), [("never", 60), ("before", 30), ("after", 30)])
+def test_two_stores_in_turn_take_four_requests_each(
+    store: Repository, opened: Open, folder_url: str, pulls: str, pushes: int
+) -> None:
+    """Whether they pull or not, and few segments and packs stay."""
+    team = [store, opened("other")]
+    for number in range(pushes):
+        mine, other = team[number % 2], team[1 - number % 2]
+        fill(mine, range(EACH * number, EACH * number + EACH))
+        reports = [mine.pull(folder_url)] if pulls == "before" else []
+        reports.append(mine.push(folder_url))
+        reports += [other.pull(folder_url)] if pulls == "after" else []
+        marker = int(number < 2)  # it is read or written at the first contact
+        assert max(sum(report.requests.values()) for report in reports) <= 4 + marker
+        assert all(report.failures == () and report.left == 0 for report in reports)
+    assert len(live_packs(mine, folder_url)) <= FEW
+    assert len(live_segments(mine, folder_url)) <= FEW // 2
+    for each in team:
+        assert each.pull(folder_url).failures == ()
+        assert answers(each) == expected(pushes)
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(100, marks=pytest.mark.soak)], ids=["twenty", "hundred"])
+def test_stores_that_push_once_leave_few_packs(
+    store: Repository, opened: Open, folder_url: str, count: int
+) -> None:
+    """Each reads the marker and the live segments; one in eight fetches the packs that have come together."""
+    fetched = []
+    for number in range(count):
+        store.pull(folder_url, manifest_only=True)
+        live = len(live_segments(store, folder_url))
+        once = opened(f"once-{number}")
+        fill(once, range(EACH * number, EACH * number + EACH))
+        report = once.push(folder_url)
+        assert report.failures == ()
+        assert report.requests.keys() == {"LIST", "GET", "PUT"}
+        assert (report.requests["LIST"], report.requests["PUT"]) == (1, 2 + (number == 0))
+        fetched.append(report.requests["GET"] - 1 - live)
+    assert not {*fetched} & {*range(1, plan_merge.MANY)}
+    assert sum(fetched) <= 1.25 * count
+    store.pull(folder_url)
+    assert len(live_packs(store, folder_url)) <= FEW
+    assert len(live_segments(store, folder_url)) <= FEW // 2
+    assert answers(store) == expected(count)
+
+
+@pytest.mark.parametrize("harm", [False, True])
+def test_packs_with_a_dictionary_are_fetched_too(
+    store: Repository, opened: Open, folder_url: str, monkeypatch: pytest.MonkeyPatch, *, harm: bool
+) -> None:
+    """Whoever packs brings the dictionary anyway; where it is gone, those of them stay as they are."""
+    for module in ("casstore.store.dictionaries", "casstore.repo.packing"):
+        monkeypatch.setattr(f"{module}.TRAINED_ON", 100)
+    monkeypatch.setattr(plan_merge, "MANY", 3)
+    fill(store, range(150))
     store.push(folder_url)
-    assert len(live_packs(store, folder_url)) <= 12
-    assert len(live_segments(store, folder_url)) <= 12
-    newcomer = opened("newcomer")
-    newcomer.pull(folder_url)
-    assert answers(newcomer) == expected(40)
+    if harm:
+        for name in files(Path(folder_url.removeprefix("file://")), "objects"):
+            (Path(folder_url.removeprefix("file://")) / name).unlink()
+    packs = []
+    for number in range(15, 20):
+        once = opened(f"once-{number}")
+        fill(once, range(EACH * number, EACH * number + EACH))
+        assert once.push(folder_url).failures == ()
+        packs.append(len(live_packs(once, folder_url)))
+    assert packs[-1] == (2 if harm else 1)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

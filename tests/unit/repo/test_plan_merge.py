@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from casstore.catalog.inventory import Row
 from casstore.digest import Digest, digest_of
+from casstore.repo import plan_merge
 from casstore.repo.plan_merge import Candidate, fold, fold_packs, with_old, without
 from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS
 
-MANY = 1 << 40
+ENDLESS = 1 << 40
 
 
-def pushed(sizes: list[int], limit: int = MANY) -> tuple[list[int], list[int]]:
+def pushed(sizes: list[int], limit: int = ENDLESS) -> tuple[list[int], list[int]]:
     """Push segments of some sizes; return those that are left, and what each push folded."""
     live: list[int] = []
     folded = []
@@ -101,19 +102,23 @@ def test_a_pack_has_room_for_so_many_objects() -> None:
     assert [each.digest for each in chosen] == [name(1)]
 
 
-def test_one_pack_of_others_is_fetched_a_push() -> None:
-    """So packs of others do not pile up, and a push takes one request more at most."""
-    away = [candidate(number, 1, 100 * number, here=False) for number in (1, 2, 3)]
-    chosen, fetched = fold_packs([*away, candidate(4, 1, 400)], [row(1)])
-    assert ([each.digest for each in chosen], fetched) == ([name(1), name(4)], [name(1)])
-    lost = [candidate(1, here=False, fetchable=False), candidate(2)]
-    chosen, fetched = fold_packs(lost, [row(1)])
-    assert ([each.digest for each in chosen], fetched) == ([name(2)], [])
+def test_packs_of_others_are_fetched_when_there_are_many() -> None:
+    """All that fit, and the smallest first; fewer stay as they are, and so do those that cannot be used."""
+    away = [candidate(number, 1, 100 * number, here=False) for number in range(1, plan_merge.MANY)]
+    mine, useless = candidate(20, 1, 350), candidate(21, here=False, fetchable=False)
+    assert fold_packs([*away, mine, useless], [row(1)]) == ([mine], [])
+    last = candidate(22, 1, 5000, here=False)
+    chosen, fetched = fold_packs([*away, mine, useless, last], [row(1)])
+    assert chosen == [*away[:3], mine, *away[3:], last]
+    assert fetched == [each.digest for each in (*away, last)]
+    size = plan_merge.SMALL_PACK - 100
+    large = [candidate(number, 1, size, here=False) for number in range(plan_merge.MANY)]
+    assert len(fold_packs(large, [row(1)])[1]) == 2
 
 
 def test_one_pack_alone_is_not_rewritten() -> None:
     """Where nothing new is packed, it takes two to be folded; one that holds nothing any more always is."""
-    assert fold_packs([candidate(1, here=False)], []) == ([], [])
+    assert fold_packs([candidate(1)], []) == ([], [])
     empty = candidate(2, 0)
     assert fold_packs([candidate(1), empty], []) == ([empty], [])
     assert len(fold_packs([candidate(1), candidate(2)], [])[0]) == 2
