@@ -145,7 +145,9 @@ class _Collector:
     def _collect(self, report: GcReport, seen: _Seen, plan: GcPlan) -> GcReport:
         self._remote.tracking.disbelieve(seen.absent)  # whoever has them sends them again
         self._mend_dictionaries()
-        failures = self._publish(seen, plan)
+        mover = Mover(self._local, self._remote, self._folder / "aside", seen.holdings.doomed)
+        plan = self._possible(mover, seen, plan)
+        self._publish(mover, seen, plan)
         deleted: tuple[Garbage, ...] = ()
         if plan.deleted or any(digest in seen.holdings.doomed for digest in plan.packs):
             deleted = self._deletable()
@@ -153,8 +155,24 @@ class _Collector:
         stored = sum(each.stored for each in deleted)
         waiting = plan.waiting + len(plan.deleted) - len(deleted)
         return replace(
-            report, deleted=len(deleted), bytes=stored, waiting=max(0, waiting), failures=tuple(failures)
+            _planned(report, plan),
+            deleted=len(deleted),
+            bytes=stored,
+            waiting=max(0, waiting),
+            failures=tuple(mover.failures),
         )
+
+    def _possible(self, mover: Mover, seen: _Seen, plan: GcPlan) -> GcPlan:
+        """Return a plan without packs that cannot be moved: small ones beside them are not moved for nothing."""
+        members = needed_of(self._index, self._tracking.id, plan.packs)
+        stuck = mover.lacking(members)
+        if not stuck:
+            return plan
+        self._remote.tracking.disbelieve(
+            known.digest for known in members if known.place and known.place.pack in stuck
+        )
+        holdings = replace(seen.holdings, stuck=stuck)
+        return plan_gc(holdings, self._remote.backend.now(), self._grace)
 
     def _mend_dictionaries(self) -> None:
         """Read the dictionaries that packs need; send again what is bad or gone there and good here."""
@@ -201,9 +219,8 @@ class _Collector:
         incomplete = bool(absent or found.nowhere)
         return _Seen(replace(holdings, incomplete=incomplete), found, absent)
 
-    def _publish(self, seen: _Seen, plan: GcPlan) -> list[Failure]:
-        """Move what is to move, and publish what is garbage now; return what could not be moved."""
-        mover = Mover(self._local, self._remote, self._folder / "aside", seen.holdings.doomed)
+    def _publish(self, mover: Mover, seen: _Seen, plan: GcPlan) -> None:
+        """Move what is to move, and publish what is garbage now."""
         members = needed_of(self._index, self._tracking.id, plan.packs)
         self._on_event(Started("gc", len(members), sum(known.stored for known in members)))
         for pack in mover.move(members):
@@ -227,7 +244,6 @@ class _Collector:
             )
             publish_folding(self._local, self._remote, folding, told, told, NO_MARK)
         self._on_event(Finished("gc"))
-        return mover.failures
 
     def _folded(self, segments: Iterable[Digest]) -> Union | None:
         """Read segments to be folded, which are fetched where they are not here whole."""

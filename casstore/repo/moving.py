@@ -6,6 +6,7 @@ where the dictionary stays the same. Which objects move is not decided here.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -55,6 +56,28 @@ class Mover:
         self._lacking: dict[Digest, str] = {}
         self.moved: set[Digest] = set()
         self.failures: list[Failure] = []
+
+    def lacking(self, members: Iterable[Stored]) -> set[Digest]:
+        """Fetch the packs of objects that are not here, and return those packs that cannot be had.
+
+        Which these are is asked before anything moves: of a pack of which something cannot be had, nothing is
+        worth moving, since it has to stay.
+        """
+        away = (known.place for known in members if known.place and self._is_away(known.digest))
+        dictionaries = {place.pack: place.dictionary for place in away}
+        found = set()
+        for pack, dictionary in sorted(dictionaries.items()):
+            try:
+                self._fetch(pack)
+                if dictionary is not None:
+                    self._bring_dictionary(dictionary)
+            except (NotFoundError, IntegrityError) as error:
+                self.failures.append(Failure(self._source.pack_name(pack), str(error)))
+                found.add(pack)
+        return found
+
+    def _is_away(self, digest: Digest) -> bool:
+        return self._local.index.known(digest) is None
 
     def move(self, members: Iterable[Stored]) -> Iterator[Pack]:
         """Put objects into new packs, and yield each that was uploaded and noted.
@@ -108,7 +131,8 @@ class Mover:
     def _fetched_content(self, known: Stored) -> bytes:
         if known.place is None:
             raise NotFoundError(f"object {known.digest} lies in no pack")
-        frame = self._frame_aside(known, known.place.pack)
+        self._fetch(known.place.pack)
+        frame = self._aside.frame(known, known.place)
         needed = known.place.dictionary
         dictionary = None if needed is None else self._bring_dictionary(needed)
         return decode_member(frame, known, dictionary)
@@ -123,7 +147,8 @@ class Mover:
             self._lacking[digest] = str(error)
             raise
 
-    def _frame_aside(self, known: Stored, pack: Digest) -> bytes:
+    def _fetch(self, pack: Digest) -> None:
+        """Fetch a pack aside; one that cannot be had is asked for once, however many objects lie in it."""
         if pack not in self._fetched:
             self._fetched[pack] = False
             name = self._aside.pack_name(pack)
@@ -132,9 +157,8 @@ class Mover:
                 read_pack(path, pack)
                 self._aside.backend.upload(path, name, consume=True)
             self._fetched[pack] = True
-        if not self._fetched[pack] or known.place is None:
+        if not self._fetched[pack]:
             raise NotFoundError(f"pack {pack} could not be fetched")
-        return self._aside.frame(known, known.place)
 
     def _choose(self, contents: list[tuple[Stored, bytes]]) -> Dictionary | None:
         """Choose the dictionary: the one most of the objects are compressed with, or a better one."""
@@ -142,7 +166,10 @@ class Mover:
         (most, _), *_ = used.most_common(1) or [(None, 0)]
         current = self._dictionary
         if current is None and most is not None:
-            current = self._local.bring_dictionary(self._source, most)
+            with contextlib.suppress(
+                NotFoundError, IntegrityError
+            ):  # its objects are here: all do without it
+                current = self._bring_dictionary(most)
         count = TRAINED_ON + JUDGED_ON
         samples = [content for _, content in contents[:: max(1, len(contents) // count)]][:count]
         chosen = choose(samples, current, self._local.codec)

@@ -78,6 +78,7 @@ class Holdings:
         own: What an interrupted push of this store left, and its next push will tell of.
         incomplete: Whether objects are needed whose file is gone. A file that seems not to be needed may hold
             them, so none is doomed or deleted until they are there again.
+        stuck: Packs of which not all that is needed can be had, so that they stay as they are.
     """
 
     segments: Collection[SegmentFile]
@@ -85,6 +86,7 @@ class Holdings:
     doomed: Mapping[Digest, int]
     own: Collection[Digest] = ()
     incomplete: bool = False
+    stuck: Collection[Digest] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def plan_gc(holdings: Holdings, now: int, grace: int) -> GcPlan:
     if holdings.incomplete:
         return GcPlan(waiting=len(doomed_before))
     judged = _Judge(holdings, now, grace)
-    packs = [each for each in holdings.files if each.what == PACK]
+    packs = [each for each in holdings.files if each.what == PACK and each.digest not in holdings.stuck]
     moved = {each.digest for each in packs if judged.is_sparse(each) or judged.is_rescued(each)}
     moved |= _small_packs([each for each in packs if judged.stays(each) and each.digest not in moved], moved)
     doomed = [

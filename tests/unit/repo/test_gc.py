@@ -364,6 +364,67 @@ def test_a_lost_dictionary_is_sent_again(
     check(opened, folder_url, answers(store))
 
 
+@pytest.mark.parametrize(("harm", "failures", "moved"), [("packs", 1, 2), ("objects", 3, 0)])
+def test_packs_beside_a_damaged_one_are_not_rewritten_each_time(
+    store: Repository,
+    opened: Open,
+    folder_url: str,
+    remote: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    harm: str,
+    failures: int,
+    moved: int,
+) -> None:
+    """What can be moved is, once; the damaged one stays and is told of, and who has its objects mends it."""
+    monkeypatch.setattr("casstore.store.dictionaries.TRAINED_ON", 100)
+    monkeypatch.setattr("casstore.repo.packing.TRAINED_ON", 100)
+    fill(store, range(200))  # with a dictionary
+    store.push(folder_url)
+    harmed = remote / next(iter(files(remote, harm)))
+    for number in (2, 3):
+        without = opened(f"without-{number}")
+        fill(without, range(100 * number, 100 * number + 10))
+        without.push(folder_url)
+    damage(harmed)
+    bare = opened("bare")
+    first = bare.gc(folder_url)
+    assert (len(first.failures), first.repacked, first.missing) == (failures, moved, 0)
+    for _ in range(2):
+        before = files(remote, "packs"), files(remote, "manifest")
+        again = bare.gc(folder_url)
+        assert [failure.name for failure in again.failures] == [failure.name for failure in first.failures]
+        assert (again.repacked, again.doomed, again.folded) == (0, 0, 0)
+        assert (files(remote, "packs"), files(remote, "manifest")) == before
+    assert store.gc(folder_url).failures == ()
+    check(opened, folder_url, answers(bare) | answers(store), store)
+
+
+def test_a_dictionary_that_is_nowhere_stops_nobody_who_has_the_objects(
+    store: Repository,
+    opened: Open,
+    folder_url: str,
+    remote: Path,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are packed anew without it."""
+    monkeypatch.setattr("casstore.store.dictionaries.TRAINED_ON", 100)
+    monkeypatch.setattr("casstore.repo.packing.TRAINED_ON", 100)
+    fill(store, range(200))
+    store.push(folder_url)
+    for number in range(150):
+        store.forget(key(number))
+    store.push(folder_url)
+    ((name, _),) = files(remote, "objects").items()
+    damage(remote / name)
+    (store.path / name).unlink()
+    store.close()
+    again = opened("store")
+    clock.forward(DAY, remote)
+    assert (again.gc(folder_url).repacked, again.gc(folder_url).repacked) == (1, 0)
+    check(opened, folder_url, {key(number): answer(number) for number in range(150, 200)})
+
+
 def test_an_empty_remote(store: Repository, folder_url: str) -> None:
     """There is nothing to collect."""
     report = store.gc(folder_url)
