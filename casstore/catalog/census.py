@@ -41,7 +41,7 @@ class Census:
 
     packs: dict[Digest, Use]
     loose: dict[Digest, bool]
-    nowhere: int
+    nowhere: tuple[Digest, ...]
 
     def uses(self, pack: Digest) -> bool:
         """Return whether anything that somebody needs is looked for in a pack."""
@@ -75,7 +75,7 @@ UNION SELECT k.dictionary, 1 FROM packs k WHERE k.dictionary IS NOT NULL
 """
 
 _NOWHERE = """
-SELECT count(*) FROM needed n
+SELECT n.digest FROM needed n
 WHERE NOT EXISTS (SELECT 1 FROM remote_objects h WHERE h.remote = ? AND h.object = n.digest)
 """
 
@@ -103,7 +103,7 @@ def census(index: Index, remote: int) -> Census:
         for digest, needed in rows:
             name = Digest(digest.hex())
             loose[name] = loose.get(name, False) or bool(needed)
-        (nowhere,) = connection.execute(_NOWHERE, (remote,)).fetchone()
+        nowhere = tuple(Digest(digest.hex()) for (digest,) in connection.execute(_NOWHERE, (remote,)))
     return Census(packs, loose, nowhere)
 
 

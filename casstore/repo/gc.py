@@ -137,7 +137,7 @@ class _Collector:
                 return replace(report, failures=taken.failures)
             seen = self._look(refreshed.listed)
             plan = plan_gc(seen.holdings, self._remote.backend.now(), self._grace)
-            report = replace(_planned(report, plan), missing=seen.missing)
+            report = replace(_planned(report, plan), missing=len(seen.absent))
             return report if dry_run else self._collect(report, seen, plan)
         finally:
             self._index.close()
@@ -163,7 +163,7 @@ class _Collector:
         )
 
     def _possible(self, mover: Mover, seen: _Seen, plan: GcPlan) -> GcPlan:
-        """Return a plan without packs that cannot be moved: small ones beside them are not moved for nothing."""
+        """Return a plan without packs that cannot be moved, or that would be moved only with these."""
         members = needed_of(self._index, self._tracking.id, plan.packs)
         stuck = mover.lacking(members)
         if not stuck:
@@ -215,9 +215,9 @@ class _Collector:
         )
         lost = [digest for digest, use in found.packs.items() if use.needed and digest not in packs]
         lost_objects = [digest for digest, needed in found.loose.items() if needed and digest not in objects]
-        absent = [known.digest for known in needed_of(self._index, tracking.id, lost)] + lost_objects
-        incomplete = bool(absent or found.nowhere)
-        return _Seen(replace(holdings, incomplete=incomplete), found, absent)
+        lost_members = [known.digest for known in needed_of(self._index, tracking.id, lost)]
+        absent = (*lost_members, *lost_objects, *found.nowhere)
+        return _Seen(replace(holdings, incomplete=bool(absent)), found, absent)
 
     def _publish(self, mover: Mover, seen: _Seen, plan: GcPlan) -> None:
         """Move what is to move, and publish what is garbage now."""
@@ -304,17 +304,12 @@ class _Seen:
     Attributes:
         holdings: What a collection is planned from.
         census: The use of packs and objects.
-        absent: Objects that are needed and whose file is gone.
+        absent: Objects that are needed and not there: their file is gone, or no segment locates them.
     """
 
     holdings: Holdings
     census: Census
     absent: Sequence[Digest]
-
-    @property
-    def missing(self) -> int:
-        """How many objects are needed and not there."""
-        return len(self.absent) + self.census.nowhere
 
 
 _UNUSED = Use()

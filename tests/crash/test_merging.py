@@ -189,6 +189,38 @@ def test_a_collection_dies_at_a_write(
     assert until_it_completes(attempt, tmp_path) > 3
 
 
+def test_a_collection_of_what_lost_a_pack_dies_at_a_write(
+    tmp_path: Path, team: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """Wherever it ends it has deleted nothing, and who has what was lost sends it again."""
+
+    def attempt(after: int, folder: Path) -> bool:
+        store, remote = copied(team, folder)
+        store.push(remote.as_uri())
+        store.gc(remote.as_uri())
+        doomed = {record.digest for record in store.remote(remote.as_uri()).tracking.doomed()}
+        clock.forward(25, remote)
+        for name in files(remote, "packs"):
+            if Path(name).stem not in doomed:
+                (remote / name).unlink()
+        before = files(remote, "packs").keys() | files(remote, "objects").keys()
+        store.close()
+        store = Repository.open(store.path)
+        with monkeypatch.context() as patched:
+            open_through(patched, lambda inner: CrashingBackend(inner, after, torn=remote))
+            done = completes(lambda: (store.gc(remote.as_uri()), store.push(remote.as_uri())))
+        die(store)
+        assert before <= files(remote, "packs").keys() | files(remote, "objects").keys()
+        with Repository.open(store.path) as again:
+            again.gc(remote.as_uri())
+            again.push(remote.as_uri())
+            assert again.gc(remote.as_uri()).missing == 0
+        check_rerun(store.path, remote)
+        return done
+
+    assert until_it_completes(attempt, tmp_path) >= 2  # a pack and a segment
+
+
 def test_a_collection_dies_at_a_write_to_its_own_store(tmp_path: Path, team: Path) -> None:
     """What was folded is here, in the one or in the others."""
 

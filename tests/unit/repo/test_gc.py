@@ -12,12 +12,13 @@ from casstore.backends.open import open_backend
 from casstore.backends.s3 import S3Backend
 from casstore.catalog.records import Doomed, Replaces
 from casstore.digest import Digest, Key, digest_of
+from casstore.errors import BackendError
 from casstore.events import Advanced, Event, Finished, Started
 from casstore.repo.recover import add_segment
 from casstore.repo.repository import Repository
 from tests.clock import HOUR, Clock, running_clock
 from tests.conftest import Bucket
-from tests.doubles import Crash, CrashingBackend
+from tests.doubles import Crash, CrashingBackend, FaultyBackend
 from tests.s3 import Server
 from tests.stores import answer, answers, damage, files, fill, key, noise, record_remote
 from tests.unit.repo.conftest import Open
@@ -345,6 +346,91 @@ def test_nothing_goes_while_something_needed_is_missing(
     store.gc(folder_url)
     store.push(folder_url)
     check(opened, folder_url, answers(store))
+
+
+def test_what_is_due_stays_while_something_needed_is_missing(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """It was doomed when all was well; it goes when all is well again."""
+    pushed(store, folder_url, 4)
+    store.gc(folder_url)
+    (live,) = files(remote, "packs").keys() - dead_packs(store, folder_url)
+    lost = (remote / live).read_bytes()
+    clock.forward(DAY, remote)
+    (remote / live).unlink()
+    before = {folder: files(remote, folder) for folder in ("manifest", "packs")}
+    report = opened("other").gc(folder_url)
+    assert (report.missing, report.deleted, report.waiting) == (40, 0, sum(map(len, before.values())) - 1)
+    assert before == {folder: files(remote, folder) for folder in before}
+    (remote / live).write_bytes(lost)
+    assert opened("other").gc(folder_url).deleted == report.waiting
+
+
+def dead_packs(store: Repository, url: str) -> set[str]:
+    """Return the names of the packs of a remote that are doomed."""
+    remote = store.remote(url)
+    return {remote.objects().pack_name(record.digest) for record in remote.tracking.doomed()}
+
+
+def test_nothing_goes_while_the_object_of_an_entry_is_nowhere(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """No segment tells of it; what none tells of may be it."""
+    pushed(store, folder_url, 4)
+    store.gc(folder_url)
+    other = opened("other")
+    other.put_entry(key(900), b"nowhere")
+    other.remote(folder_url).publish(add_segment(other.local, [other.entry(key(900))]))
+    clock.forward(DAY, remote)
+    report = store.gc(folder_url)
+    assert (report.missing, report.doomed, report.deleted) == (1, 0, 0)
+    other.gc(folder_url)
+    other.push(folder_url)
+    assert store.gc(folder_url).deleted > 0
+
+
+def test_what_is_lost_between_plan_and_deletion_stops_the_deletion(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """The second look is as careful as the first."""
+    pushed(store, folder_url, 4)
+    store.gc(folder_url)
+    (live,) = files(remote, "packs").keys() - dead_packs(store, folder_url)
+    clock.forward(DAY, remote)
+    backend = record_remote(store, folder_url)
+    listed = backend.list
+
+    def losing(folder: str) -> Iterator[object]:
+        if backend.names("list").count("manifest") == 2:
+            (remote / live).unlink(missing_ok=True)
+        return listed(folder)
+
+    backend.list = losing  # type: ignore[method-assign,assignment]
+    report = store.gc(folder_url)
+    assert (report.deleted, backend.names("delete")) == (0, [])
+
+
+@pytest.mark.parametrize("verb", ["gc", "push"])
+def test_a_dictionary_that_cannot_be_sent_is_sent_by_what_comes_next(
+    store: Repository, opened: Open, folder_url: str, remote: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """An error of the remote ends a collection; what it learnt by then stays known."""
+    monkeypatch.setattr("casstore.store.dictionaries.TRAINED_ON", 100)
+    monkeypatch.setattr("casstore.repo.packing.TRAINED_ON", 100)
+    fill(store, range(120))
+    store.push(folder_url)
+    (dictionary,) = (remote / name for name in files(remote, "objects"))
+    damage(dictionary)
+    backend = store.remote(folder_url)
+    faulty = FaultyBackend(backend.backend)
+    backend.backend = faulty
+    faulty.fail("write")
+    with pytest.raises(BackendError):
+        store.gc(folder_url)
+    fill(store, range(120, 130))
+    assert getattr(store, verb)(folder_url).failures == ()
+    store.push(folder_url)
+    check(opened, folder_url, answers(store), store)
 
 
 @pytest.mark.parametrize("harm", ["gone", "bad"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from casstore.catalog.records import OBJECT, PACK, SEGMENT
 from casstore.digest import Digest, digest_of
 from casstore.repo.local import GRACE
@@ -69,6 +71,15 @@ def test_what_nobody_needs_is_doomed_and_not_deleted() -> None:
     assert names(plan.doomed) == [name(1), name(2), name(3)]
     assert [each.what for each in plan.doomed] == [PACK, OBJECT, SEGMENT]
     assert (plan.deleted, plan.packs, plan.segments) == ((), (), ())
+
+
+def test_nothing_happens_while_something_needed_is_missing() -> None:
+    """Not to what is garbage, sparse or small, and not to what is due: any file may hold the last copy."""
+    files = [pack(1), pack(2, 1), pack(3, 9, stored=10), pack(4, 9, stored=10), loose(5)]
+    segments = [segment(6, replaced=True), segment(7, 10), segment(8, 10)]
+    holdings = Holdings(segments, files, {name(1): DUE, name(6): DUE})
+    assert plan_gc(holdings, NOW, GRACE).deleted
+    assert plan_gc(replace(holdings, incomplete=True), NOW, GRACE) == GcPlan(waiting=2)
 
 
 def test_what_is_new_is_left_alone() -> None:
