@@ -30,9 +30,18 @@ from casstore.events import Advanced, Finished, Started
 from casstore.repo.local import GRACE, UNFINISHED_AGE
 from casstore.repo.manifest import Listed, ManifestReader, Vanished
 from casstore.repo.merge import NO_MARK, Folding, distrust, publish_folding, read_union
-from casstore.repo.moving import Mover
+from casstore.repo.moving import Mover, grouped, most_used
 from casstore.repo.plan import Failure
-from casstore.repo.plan_gc import DataFile, Garbage, GcPlan, Holdings, SegmentFile, plan_gc
+from casstore.repo.plan_gc import (
+    DataFile,
+    Garbage,
+    GcPlan,
+    Holdings,
+    Means,
+    SegmentFile,
+    gc_requests,
+    plan_gc,
+)
 from casstore.repo.transfer import parallel
 from casstore.store.dictionaries import read_dictionary
 from casstore.store.layout import OBJECTS, PACKS, digest_in, segment_name
@@ -42,6 +51,7 @@ if TYPE_CHECKING:
     from casstore.backends.base import Info
     from casstore.events import OnEvent
     from casstore.repo.local import Local
+    from casstore.repo.plan import Contact
     from casstore.repo.remote import Remote
     from casstore.repo.repository import Repository
 
@@ -60,9 +70,10 @@ class GcReport:
         repacked: Packs whose objects were put into others.
         deleted: Files that were deleted.
         bytes: Bytes of these.
+        moved: Bytes of the new packs.
         waiting: Files that are doomed and not deleted yet.
         missing: Objects that are needed, and that the remote does not hold.
-        requests: Requests sent, by verb.
+        requests: Requests sent, or that would be sent, by verb.
         seconds: Wall time.
         failures: What could not be read. While a segment cannot be, nothing is doomed and nothing deleted.
     """
@@ -73,6 +84,7 @@ class GcReport:
     repacked: int = 0
     deleted: int = 0
     bytes: int = 0
+    moved: int = 0
     waiting: int = 0
     missing: int = 0
     requests: Mapping[str, int] = field(default_factory=dict)
@@ -98,7 +110,7 @@ def gc(
         report = _Collector(local, remote, grace, folder, on_event).run(dry_run=dry_run)
     after = remote.backend.requests()
     sent = {verb: count - before.get(verb, 0) for verb, count in after.items() if count > before.get(verb, 0)}
-    return replace(report, requests=sent, seconds=time.monotonic() - begun)
+    return replace(report, requests=report.requests or sent, seconds=time.monotonic() - begun)
 
 
 class _Collector:
@@ -138,27 +150,47 @@ class _Collector:
             seen = self._look(refreshed.listed)
             plan = plan_gc(seen.holdings, self._remote.backend.now(), self._grace)
             report = replace(_planned(report, plan), missing=len(seen.absent))
-            return report if dry_run else self._collect(report, seen, plan)
+            mover = Mover(self._local, self._remote, self._folder / "aside", seen.holdings.doomed)
+            if dry_run:
+                return self._foreseen(report, refreshed.contact, mover, seen, plan)
+            return self._collect(report, mover, seen, plan)
         finally:
             self._index.close()
 
-    def _collect(self, report: GcReport, seen: _Seen, plan: GcPlan) -> GcReport:
+    def _foreseen(
+        self, report: GcReport, contact: Contact, mover: Mover, seen: _Seen, plan: GcPlan
+    ) -> GcReport:
+        """Say what a collection would take, if the remote stays as it is and can be read."""
+        members = needed_of(self._index, self._tracking.id, plan.packs)
+        groups = list(grouped(members))
+        away = mover.away(members)
+        used = {*away.values(), *map(most_used, groups[:1])}
+        means = Means(
+            sum(not self._local.path(segment_name(segment)).exists() for segment in plan.segments),
+            len(away),
+            len(self._index.dictionaries()),
+            sum(each is not None and not self._local.has_dictionary(each) for each in used),
+            [(sum(known.stored for known in group), len(group)) for group in groups],
+            bool(self._remote.tracking.untold()),
+        )
+        requests = gc_requests(contact, seen.holdings, plan, means)
+        return replace(report, moved=means.bytes, requests=requests)
+
+    def _collect(self, report: GcReport, mover: Mover, seen: _Seen, plan: GcPlan) -> GcReport:
         self._remote.tracking.disbelieve(seen.absent)  # whoever has them sends them again
         self._mend_dictionaries()
-        mover = Mover(self._local, self._remote, self._folder / "aside", seen.holdings.doomed)
         plan = self._possible(mover, seen, plan)
-        self._publish(mover, seen, plan)
+        moved = self._publish(mover, seen, plan)
         deleted: tuple[Garbage, ...] = ()
-        if plan.deleted or any(digest in seen.holdings.doomed for digest in plan.packs):
-            deleted = self._deletable()
+        if plan.leaving:
+            deleted = self._deletable(plan.leaving)
             self._delete(deleted)
-        stored = sum(each.stored for each in deleted)
-        waiting = plan.waiting + len(plan.deleted) - len(deleted)
         return replace(
             _planned(report, plan),
             deleted=len(deleted),
-            bytes=stored,
-            waiting=max(0, waiting),
+            bytes=sum(each.stored for each in deleted),
+            moved=moved,
+            waiting=plan.waiting + len(plan.leaving) - len(deleted),
             failures=tuple(mover.failures),
         )
 
@@ -219,12 +251,14 @@ class _Collector:
         absent = (*lost_members, *lost_objects, *found.nowhere)
         return _Seen(replace(holdings, incomplete=bool(absent)), found, absent)
 
-    def _publish(self, mover: Mover, seen: _Seen, plan: GcPlan) -> None:
-        """Move what is to move, and publish what is garbage now."""
+    def _publish(self, mover: Mover, seen: _Seen, plan: GcPlan) -> int:
+        """Move what is to move, and publish what is garbage now; return the bytes of the new packs."""
+        moved = 0
         members = needed_of(self._index, self._tracking.id, plan.packs)
         self._on_event(Started("gc", len(members), sum(known.stored for known in members)))
         for pack in mover.move(members):
             self._on_event(Advanced("gc", len(pack.contents.digests), pack.stored))
+            moved += pack.stored
         stuck = {known.place.pack for known in members if known.place and known.digest not in mover.moved}
         at = self._remote.backend.now()
         union = self._folded(plan.segments)
@@ -244,6 +278,7 @@ class _Collector:
             )
             publish_folding(self._local, self._remote, folding, told, told, NO_MARK)
         self._on_event(Finished("gc"))
+        return moved
 
     def _folded(self, segments: Iterable[Digest]) -> Union | None:
         """Read segments to be folded, which are fetched where they are not here whole."""
@@ -266,8 +301,8 @@ class _Collector:
         gone |= {digest for digest in union.locations if digest not in there and digest in known}
         return covered | gone
 
-    def _deletable(self) -> tuple[Garbage, ...]:
-        """Look again, and return what may be deleted: what nobody needed before, and nobody needs since."""
+    def _deletable(self, planned: Iterable[Garbage]) -> tuple[Garbage, ...]:
+        """Look again, and return what of a plan may be deleted: what nobody needed then, nor needs since."""
         known = self._tracking.segments()
         listed = self._reader.listed()
         try:
@@ -279,7 +314,9 @@ class _Collector:
         if taken.failures:
             return ()
         seen = self._look(listed)
-        return plan_gc(seen.holdings, self._remote.backend.now(), self._grace).deleted
+        deleted = plan_gc(seen.holdings, self._remote.backend.now(), self._grace).deleted
+        allowed = frozenset(planned)
+        return tuple(each for each in deleted if each in allowed)
 
     def _delete(self, garbage: Sequence[Garbage]) -> None:
         """Delete names before data, so that whoever reads on meets nothing that is named and gone."""
@@ -321,8 +358,8 @@ def _planned(report: GcReport, plan: GcPlan) -> GcReport:
         doomed=len(plan.doomed),
         folded=len(plan.segments),
         repacked=len(plan.packs),
-        deleted=len(plan.deleted),
-        bytes=sum(each.stored for each in plan.deleted),
+        deleted=len(plan.leaving),
+        bytes=sum(each.stored for each in plan.leaving),
         waiting=plan.waiting,
     )
 

@@ -63,10 +63,8 @@ class Mover:
         Which these are is asked before anything moves: of a pack of which something cannot be had, nothing is
         worth moving, since it has to stay.
         """
-        away = (known.place for known in members if known.place and self._is_away(known.digest))
-        dictionaries = {place.pack: place.dictionary for place in away}
         found = set()
-        for pack, dictionary in sorted(dictionaries.items()):
+        for pack, dictionary in sorted(self.away(members).items()):
             try:
                 self._fetch(pack)
                 if dictionary is not None:
@@ -76,15 +74,21 @@ class Mover:
                 found.add(pack)
         return found
 
-    def _is_away(self, digest: Digest) -> bool:
-        return self._local.index.known(digest) is None
+    def away(self, members: Iterable[Stored]) -> dict[Digest, Digest | None]:
+        """Return the packs of objects that are not here, and the dictionary of each."""
+        known = self._local.index.known
+        return {
+            each.place.pack: each.place.dictionary
+            for each in members
+            if each.place is not None and known(each.digest) is None
+        }
 
     def move(self, members: Iterable[Stored]) -> Iterator[Pack]:
         """Put objects into new packs, and yield each that was uploaded and noted.
 
         What could not be had is in `failures`; what was moved, in `moved`.
         """
-        for group in _grouped(members):
+        for group in grouped(members):
             contents = [(known, content) for known in group if (content := self._content(known)) is not None]
             if not contents:
                 continue
@@ -162,8 +166,7 @@ class Mover:
 
     def _choose(self, contents: list[tuple[Stored, bytes]]) -> Dictionary | None:
         """Choose the dictionary: the one most of the objects are compressed with, or a better one."""
-        used = Counter(known.place.dictionary for known, _ in contents if known.place is not None)
-        (most, _), *_ = used.most_common(1) or [(None, 0)]
+        most = most_used(known for known, _ in contents)
         current = self._dictionary
         if current is None and most is not None:
             with contextlib.suppress(
@@ -180,7 +183,15 @@ class Mover:
         return chosen
 
 
-def _grouped(members: Iterable[Stored]) -> Iterator[list[Stored]]:
+def most_used(members: Iterable[Stored]) -> Digest | None:
+    """Return the dictionary that most of some objects are compressed with."""
+    used = Counter(known.place.dictionary for known in members if known.place is not None)
+    (most, _), *_ = used.most_common(1) or [(None, 0)]
+    return most
+
+
+def grouped(members: Iterable[Stored]) -> Iterator[list[Stored]]:
+    """Yield what goes into each new pack."""
     group: list[Stored] = []
     weight = 0
     for known in members:

@@ -6,13 +6,16 @@ than the grace, still not needed, and not written again. What is needed and lies
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from casstore.catalog.records import OBJECT, PACK, SEGMENT
 from casstore.digest import Digest
 from casstore.repo.local import GRACE
+from casstore.repo.plan import LIST_PAGE, Contact, without_zeros
 from casstore.repo.plan_merge import SMALL_PACK, fold
+from casstore.repo.plan_push import TOC, TOC_ENTRY
 
 SMALL_SEGMENTS = 256 * 1024
 """Bytes of segments that count as new: twice as large ones are folded by every collection."""
@@ -98,6 +101,7 @@ class GcPlan:
         segments: Segments to fold into one.
         packs: Packs whose needed objects to put into others.
         deleted: What to delete.
+        rescued: Those of the packs that are to be deleted too, once what is needed of them was moved.
         waiting: How many doomed files are not to be deleted yet.
     """
 
@@ -105,7 +109,13 @@ class GcPlan:
     segments: tuple[Digest, ...] = ()
     packs: tuple[Digest, ...] = ()
     deleted: tuple[Garbage, ...] = ()
+    rescued: tuple[Garbage, ...] = ()
     waiting: int = 0
+
+    @property
+    def leaving(self) -> tuple[Garbage, ...]:
+        """What is gone in the end."""
+        return self.deleted + self.rescued
 
     @property
     def is_empty(self) -> bool:
@@ -142,8 +152,56 @@ def plan_gc(holdings: Holdings, now: int, grace: int) -> GcPlan:
         if each.digest not in holdings.doomed and (each.replaced or each.digest in folded)
     ]
     deleted = tuple(judged.deleted())
-    waiting = len(doomed_before) - len(deleted)
-    return GcPlan(tuple(doomed), tuple(sorted(folded)), tuple(sorted(moved)), deleted, waiting)
+    rescued = tuple(Garbage(PACK, each.digest, each.stored) for each in packs if judged.is_rescued(each))
+    waiting = len(doomed_before) - len(deleted) - len(rescued)
+    return GcPlan(tuple(doomed), tuple(sorted(folded)), tuple(sorted(moved)), deleted, rescued, waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a collection needs, and has or has not at hand.
+
+    Attributes:
+        segments: Segments to fold that are not here.
+        packs: Packs to move that are not here.
+        checked: Dictionaries to look at in the remote.
+        dictionaries: Dictionaries that are not here, and that moving takes.
+        moved: The stored bytes and the number of the objects of each new pack.
+        tells: Whether uploads are to be told of in any case.
+    """
+
+    segments: int
+    packs: int
+    checked: int
+    dictionaries: int
+    moved: Sequence[tuple[int, int]]
+    tells: bool
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the new packs, about."""
+        return sum(stored + TOC + TOC_ENTRY * count for stored, count in self.moved)
+
+
+def gc_requests(contact: Contact, holdings: Holdings, plan: GcPlan, means: Means) -> Mapping[str, int]:
+    """Return the requests of a collection, by verb."""
+    publishes = int(bool(plan.doomed or means.moved or means.tells))
+    kinds = Counter(each.what for each in holdings.files)
+    lists = _pages(len(holdings.segments), kinds[PACK], kinds[OBJECT])
+    if plan.leaving:
+        lists += _pages(len(holdings.segments) + publishes, kinds[PACK] + len(means.moved), kinds[OBJECT])
+    return without_zeros(
+        {
+            "LIST": lists,
+            "GET": means.checked + means.packs + means.dictionaries + means.segments,
+            "PUT": len(means.moved) + publishes * (1 + (not contact.packs)),
+            "DELETE": len(plan.leaving),
+        }
+    )
+
+
+def _pages(*counts: int) -> int:
+    return sum(max(1, -(-count // LIST_PAGE)) for count in counts)
 
 
 class _Judge:

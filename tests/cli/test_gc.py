@@ -13,7 +13,7 @@ from tests.clock import Clock, running_clock
 from tests.stores import files
 
 FIELDS = {
-    *("remote", "dry_run", "doomed", "folded", "repacked", "deleted", "bytes", "waiting", "missing"),
+    *("remote", "dry_run", "doomed", "folded", "repacked", "deleted", "bytes", "moved", "waiting", "missing"),
     *("requests", "seconds", "failures"),
 }
 

@@ -79,7 +79,8 @@ def _print(report: GcReport, *, dry_run: bool) -> None:
         output.line(f"{output.count(report.waiting, 'file')} marked before must wait")
     if moved:
         segments, packs = output.count(report.folded, "segment"), output.count(report.repacked, "pack")
-        output.line(f"{say['merge']} {segments} and {packs}")
+        sent = f" ({format_size(report.moved)} to send)" if report.moved else ""
+        output.line(f"{say['merge']} {segments} and {packs}{sent}")
     if not (report.deleted or report.doomed or report.waiting or moved or report.missing):
         output.line(f"nothing to collect in {report.remote}")
     output.line(f"{output.by_verb(report.requests)}, {report.seconds:.2f} s")

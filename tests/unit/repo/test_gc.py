@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,58 @@ def test_requests_of_a_collection(
     report = store.gc(bucket.url, grace=-10 * HOUR)
     assert report.requests == requests_log.verbs() == {"LIST": 6, "DELETE": waiting}
     check(opened, bucket.url, answers(store))
+
+
+@pytest.mark.parametrize("has", [True, False], ids=["who has all", "who has nothing"])
+def test_dry_run_predicts_requests_and_bytes(
+    store: Repository,
+    opened: Open,
+    bucket: Bucket,
+    requests_log: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has: bool,
+) -> None:
+    """To doom, merge and delete, and to find nothing to do: as the server counts them."""
+    monkeypatch.setattr("casstore.store.dictionaries.TRAINED_ON", 100)
+    monkeypatch.setattr("casstore.repo.packing.TRAINED_ON", 100)
+    fill(store, range(120))
+    store.push(bucket.url)  # with a dictionary
+    for number in (200, 300):
+        other = opened(f"other-{number}")
+        fill(other, range(10 * number, 10 * number + 10))
+        other.push(bucket.url)
+    collector = store if has else opened("bare")
+    if has:
+        store.pull(bucket.url)
+    seen = []
+    for grace in (DAY * HOUR, -DAY * HOUR, DAY * HOUR):
+        plan = collector.gc(bucket.url, grace=grace, dry_run=True)
+        requests_log.clear()
+        report = collector.gc(bucket.url, grace=grace)
+        assert plan.requests == report.requests == requests_log.verbs()
+        assert plan.moved == pytest.approx(report.moved, rel=0.1)  # answers so small are mostly digests
+        assert replace(plan, requests={}, seconds=0, moved=0) == replace(
+            report, requests={}, seconds=0, moved=0
+        )
+        seen.append((report.repacked > 0, report.deleted > 0))
+    assert seen == [(True, False), (False, True), (False, False)]
+    check(opened, bucket.url, answers(store) | answers(other))
+
+
+def test_dry_run_predicts_a_rescue(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """What became needed is moved, and what it lay in goes at once."""
+    pushed(store, folder_url, 1)
+    packs = [Digest(Path(name).stem) for name in files(remote, "packs")]
+    hostile = add_segment(store.local, [Doomed("pack", pack, 0) for pack in packs])
+    store.remote(folder_url).publish(hostile)
+    clock.forward(DAY, remote)
+    plan = store.gc(folder_url, dry_run=True)
+    report = store.gc(folder_url)
+    assert (plan.repacked, plan.deleted, plan.requests) == (1, 1, report.requests)
+    assert (report.repacked, report.deleted, report.waiting) == (1, 1, 0)
 
 
 def test_dry_run_changes_nothing(store: Repository, folder_url: str, remote: Path, clock: Clock) -> None:
