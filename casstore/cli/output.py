@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+_TOLD = 20
+"""How many lines of failures are printed."""
+
+
 def line(text: str = "") -> None:
     """Print one line of a result, or several."""
     click.echo(visible(text))
@@ -73,9 +77,28 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
 
 
 def failures(found: Iterable[Failure]) -> None:
-    """Print what failed, as a result, a line each: ``NAME: REASON``."""
+    """Print what failed, as a result; see `failure_lines`."""
+    for told in failure_lines(found):
+        line(told)
+
+
+def note_failures(found: Iterable[Failure]) -> None:
+    """Tell a person what failed, beside a result; see `failure_lines`."""
+    for told in failure_lines(found):
+        note(told)
+
+
+def failure_lines(found: Iterable[Failure]) -> list[str]:
+    """Return what failed, a line for each reason, and not thousands: ``NAME and 41 more: REASON``."""
+    names: dict[str, list[str]] = {}
     for failure in found:
-        line(f"{failure.name}: {failure.reason}")
+        names.setdefault(failure.reason, []).append(failure.name)
+    told = [
+        f"{first}{f' and {len(others):,} more' if others else ''}: {reason}"
+        for reason, (first, *others) in names.items()
+    ]
+    untold = sum(len(each) for each in list(names.values())[_TOLD:])
+    return [*told[:_TOLD], f"and {count(untold, 'failure')} more; --json lists all"] if untold else told
 
 
 def failure_fields(found: Iterable[Failure]) -> list[dict[str, str]]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from casstore.cli.output import by_verb, count, document, failure_fields, line, note
+from casstore.cli.output import by_verb, count, document, failure_fields, line, note, note_failures
 from casstore.config import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import click
 
-    from casstore.repo.plan import Failure, Plan
+    from casstore.repo.plan import Plan
     from casstore.repo.sync import Report
 
 VERBS = ("GET", "PUT", "LIST", "HEAD", "DELETE")
+REPAIR = (
+    "what {0} has lost is sent again where it still is: run casstore gc and then casstore push there."
+    " Of what is damaged, remove the file from {0} first"
+)
 _DONE = {"push": "pushed", "pull": "pulled"}
 _WHERE = {"push": "to", "pull": "from"}
 _LEFT = {
@@ -82,13 +84,9 @@ def finish(ctx: click.Context, report: Report, *, as_json: bool) -> NoReturn:
         line(f"{_DONE[report.operation]} {what} {where}")
         line(f"{by_verb(report.requests)}, {report.seconds:.2f} s")
         _note_left(report.operation, report.left)
+        if report.operation == "pull" and any("/" not in failure.name for failure in report.failures):
+            note(REPAIR.format(report.remote))  # objects, not segments
     ctx.exit(1 if report.failures else 0)
-
-
-def note_failures(failures: Iterable[Failure]) -> None:
-    """Tell what was refused or could not be moved, a line each."""
-    for failure in failures:
-        note(f"{failure.name}: {failure.reason}")
 
 
 def print_direction(plan: Plan) -> None:

@@ -73,6 +73,7 @@ class GcReport:
         moved: Bytes of the new packs.
         waiting: Files that are doomed and not deleted yet.
         missing: Objects that are needed, and that the remote does not hold.
+        here: Those of them that are in this store: the next push sends them.
         requests: Requests sent, or that would be sent, by verb.
         seconds: Wall time.
         failures: What could not be read. While a segment cannot be, nothing is doomed and nothing deleted.
@@ -87,6 +88,7 @@ class GcReport:
     moved: int = 0
     waiting: int = 0
     missing: int = 0
+    here: int = 0
     requests: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     failures: tuple[Failure, ...] = ()
@@ -149,7 +151,9 @@ class _Collector:
                 return replace(report, failures=taken.failures)
             seen = self._look(refreshed.listed)
             plan = plan_gc(seen.holdings, self._remote.backend.now(), self._grace)
-            report = replace(_planned(report, plan), missing=len(seen.absent))
+            here = sum(self._local.index.known(digest) is not None for digest in seen.absent)
+            report = replace(_planned(report, plan), missing=len(seen.absent), here=here)
+            self._remote.tracking.disbelieve(seen.absent)  # whoever has them sends them again
             mover = Mover(self._local, self._remote, self._folder / "aside", seen.holdings.doomed)
             if dry_run:
                 return self._foreseen(report, refreshed.contact, mover, seen, plan)
@@ -177,8 +181,7 @@ class _Collector:
         return replace(report, moved=means.bytes, requests=requests)
 
     def _collect(self, report: GcReport, mover: Mover, seen: _Seen, plan: GcPlan) -> GcReport:
-        self._remote.tracking.disbelieve(seen.absent)  # whoever has them sends them again
-        self._mend_dictionaries()
+        failures = self._mend_dictionaries()
         plan = self._possible(mover, seen, plan)
         moved = self._publish(mover, seen, plan)
         deleted: tuple[Garbage, ...] = ()
@@ -191,7 +194,7 @@ class _Collector:
             bytes=sum(each.stored for each in deleted),
             moved=moved,
             waiting=plan.waiting + len(plan.leaving) - len(deleted),
-            failures=tuple(mover.failures),
+            failures=(*failures, *mover.failures),
         )
 
     def _possible(self, mover: Mover, seen: _Seen, plan: GcPlan) -> GcPlan:
@@ -200,23 +203,23 @@ class _Collector:
         stuck = mover.lacking(members)
         if not stuck:
             return plan
-        self._remote.tracking.disbelieve(
-            known.digest for known in members if known.place and known.place.pack in stuck
-        )
         holdings = replace(seen.holdings, stuck=stuck)
         return plan_gc(holdings, self._remote.backend.now(), self._grace)
 
-    def _mend_dictionaries(self) -> None:
-        """Read the dictionaries that packs need; send again what is bad or gone there and good here."""
-        source = self._remote.objects()
+    def _mend_dictionaries(self) -> list[Failure]:
+        """Read the dictionaries that packs need; send again what is bad or gone there, or tell of it."""
+        source, failures = self._remote.objects(), []
         for digest in self._index.dictionaries():
             try:
                 read_dictionary(source, digest)
-            except (NotFoundError, IntegrityError):
+            except (NotFoundError, IntegrityError) as error:
                 self._remote.tracking.disbelieve([digest])
-                with contextlib.suppress(NotFoundError, IntegrityError):
+                if self._local.has_dictionary(digest):
                     known = source.put(self._local.objects.dictionaries(digest).content, digest)
                     self._remote.tracking.uploaded([known])
+                else:
+                    failures.append(Failure(source.name(digest), str(error)))
+        return failures
 
     def _look(self, listed: Iterable[Listed]) -> _Seen:
         """Return what the remote holds, now that its manifest was read: what is named was there before."""

@@ -52,6 +52,7 @@ class Brought:
         stored: Bytes that were moved.
         failures: What could not be brought.
         gone: The objects whose file was not there.
+        waiting: Whether it failed for want of a dictionary, so that nothing is wrong with the objects.
     """
 
     objects: list[Stored] = field(default_factory=list)
@@ -61,6 +62,7 @@ class Brought:
     stored: int = 0
     failures: list[Failure] = field(default_factory=list)
     gone: list[Digest] = field(default_factory=list)
+    waiting: bool = False
 
 
 def pull(
@@ -77,7 +79,7 @@ def pull(
             _bring_all(repository, remote, plan, run)
             settle(repository.local.index, remote.tracking.id)
             repository.local.index.shrink()
-            remote.tracking.disbelieve(run.failed)
+            remote.tracking.disbelieve(run.doubtful)
             tidy_packs(repository.local)
     return run.report(plan)
 
@@ -155,6 +157,9 @@ class _Download:
         return itertools.chain(self._plan.whole, self._plan.ranges, self._plan.loose)
 
     def _bring(self, job: WholePack | Range | Stored) -> Brought:
+        if (lacking := self._lacking.get(_dictionary_of(job))) is not None:
+            digests = _digests_of(job)
+            return Brought(failures=[Failure(digest, lacking) for digest in digests], waiting=True)
         if isinstance(job, WholePack):
             return self._bring_whole(job)
         if isinstance(job, Range):
@@ -166,8 +171,6 @@ class _Download:
         return Brought([known], count=1, stored=known.stored)
 
     def _bring_whole(self, whole: WholePack) -> Brought:
-        if (lacking := self._lacking.get(whole.pack.dictionary)) is not None:
-            return Brought(failures=[Failure(digest, lacking) for digest in whole.members])
         try:
             pack = self._local.bring_pack(self._source, whole.pack.digest)
         except NotFoundError as error:
@@ -208,7 +211,7 @@ class _Download:
             try:
                 decode_member(frame, known, self._source.dictionary(known.place))
             except (NotFoundError, IntegrityError) as error:
-                brought.failures.append(Failure(known.digest, str(error)))
+                brought.failures.append(Failure(known.digest, f"{name}: {error}"))
             else:
                 brought.frames.append((known, frame))
         brought.count = len(brought.frames)
@@ -219,7 +222,7 @@ class _Download:
         try:
             self._local.bring_dictionary(self._source, digest)
         except (NotFoundError, IntegrityError) as error:
-            self._lacking[digest] = str(error)
+            self._lacking[digest] = f"{self._source.name(digest)}, the dictionary: {error}"
         else:
             self._run.advance(0, stored)
 
@@ -233,7 +236,7 @@ class _Download:
         self._loose += result.objects
         if len(self._loose) >= _BATCH:
             self._note_loose()
-        self._run.fail(result.failures)
+        self._run.fail(result.failures, passing=result.waiting)
         self._gone += result.gone
         self._run.advance(result.count, result.stored, packs=len(result.packs))
 
@@ -242,6 +245,21 @@ class _Download:
             with self._local.index.writing() as connection:
                 put_objects(connection, self._loose, used=now())
             self._loose = []
+
+
+def _dictionary_of(job: WholePack | Range | Stored) -> Digest | None:
+    """Return the dictionary that the objects of a job need."""
+    if isinstance(job, WholePack):
+        return job.pack.dictionary
+    known = job.members[0] if isinstance(job, Range) else job
+    return None if known.place is None else known.place.dictionary
+
+
+def _digests_of(job: WholePack | Range | Stored) -> Sequence[Digest]:
+    """Return the objects that a job brings."""
+    if isinstance(job, WholePack):
+        return job.members
+    return [known.digest for known in (job.members if isinstance(job, Range) else [job])]
 
 
 def _failed(digests: Sequence[Digest], error: CasstoreError) -> Brought:

@@ -58,6 +58,7 @@ class Run:
         self.workers = workers
         self.entries = 0
         self._failures: list[Failure] = []
+        self._passing: set[str] = set()
         self._operation = operation
         self._remote = remote
         self._on_event = on_event
@@ -78,9 +79,12 @@ class Run:
         self._bytes += stored
         self._on_event(Advanced(self._operation, objects, stored))
 
-    def fail(self, failures: Iterable[Failure]) -> None:
-        """Take in what could not be moved."""
-        self._failures += failures
+    def fail(self, failures: Iterable[Failure], *, passing: bool = False) -> None:
+        """Take in what could not be moved; `passing`, for a reason that is none of the objects'."""
+        added = list(failures)
+        self._failures += added
+        if passing:
+            self._passing.update(failure.name for failure in added)
 
     def forgive(self, objects: Collection[str]) -> None:
         """Forget failures of objects that are tried again."""
@@ -90,6 +94,11 @@ class Run:
     def failed(self) -> list[Digest]:
         """The objects that could not be moved."""
         return [Digest(failure.name) for failure in self._failures]
+
+    @property
+    def doubtful(self) -> list[Digest]:
+        """Those of them that themselves are gone or bad."""
+        return [digest for digest in self.failed if digest not in self._passing]
 
     def finish(self) -> None:
         """Tell that nothing moves any more."""

@@ -10,10 +10,11 @@ import pytest
 
 from tests.cli.conftest import Run, add_entry
 from tests.clock import Clock, running_clock
-from tests.stores import files
+from tests.stores import damage, files
 
 FIELDS = {
     *("remote", "dry_run", "doomed", "folded", "repacked", "deleted", "bytes", "moved", "waiting", "missing"),
+    "here",
     *("requests", "seconds", "failures"),
 }
 
@@ -57,7 +58,7 @@ def test_json(casstore: Run, team: str) -> None:
         assert set(told) == FIELDS
         assert told["dry_run"] is bool(arguments)
         assert (told["remote"], told["missing"], told["failures"]) == ("team", 0, [])
-        assert told["requests"]["LIST"] == 3
+        assert (told["requests"]["LIST"], told["requests"]["HEAD"]) == (3, 0)
 
 
 def test_grace(casstore: Run, team: str, home: Path, clock: Clock) -> None:
@@ -69,12 +70,63 @@ def test_grace(casstore: Run, team: str, home: Path, clock: Clock) -> None:
     assert "not a duration: 'soon'" in casstore("gc", "--grace", "soon", code=2).stderr
 
 
-def test_what_is_missing_is_a_failure(casstore: Run, team: str, home: Path) -> None:
-    """Objects that somebody removed from the remote."""
+@pytest.fixture
+def other(home: Path) -> tuple[str, str]:
+    """Return the option for a store that has another entry, which it has not pushed."""
+    add_entry(100, store=str(home / "other"))
+    return "--store", str(home / "other")
+
+
+def test_what_is_missing_is_a_failure_and_told_how_to_mend(
+    casstore: Run, team: str, home: Path, other: tuple[str, str]
+) -> None:
+    """Objects that somebody removed from the remote: the steps that are told bring them back."""
     for path in (home / "remote" / "packs").rglob("*.zst"):
         path.unlink()
-    told = casstore("gc", code=1)
-    assert re.search(
-        r"\d+ objects needed and not in team: where they are, run casstore gc and then casstore push",
-        told.stderr,
-    )
+    away = "8 not here: where they are, run casstore gc and then casstore push"
+    for arguments in (("--dry-run",), ()):
+        told = casstore("gc", "./remote", *arguments, *other, code=1)
+        assert told.stderr == f"casstore: 8 objects needed and not in {(home / 'remote').as_uri()}, {away}\n"
+    assert casstore("gc", team, code=1).stderr.endswith(", 8 here: run casstore push\n")
+    casstore("push", team)
+    casstore("gc", "./remote", *other)
+
+
+def test_what_is_missing_is_here_in_part(
+    casstore: Run, team: str, home: Path, other: tuple[str, str]
+) -> None:
+    """Both steps are told."""
+    add_entry(0, store=other[1])
+    for path in (home / "remote" / "packs").rglob("*.zst"):
+        path.unlink()
+    told = casstore("gc", "./remote", *other, code=1).stderr
+    assert ", 2 here: run casstore push, 6 not here: where they are, run casstore gc" in told
+
+
+def test_what_cannot_be_read_is_told_once_for_each_reason(
+    casstore: Run, team: str, home: Path, other: tuple[str, str]
+) -> None:
+    """Not for each object; and how to mend it."""
+    for path in (home / "remote" / "packs").rglob("*.zst"):
+        path.unlink()
+    reasons, advice = casstore("pull", "./remote", *other, code=1).stderr.strip().rsplit("\n", 1)
+    assert re.fullmatch(r"(casstore: \w{64} and \d+ more: packs/\S+ is not in \S+\n?){1,3}", reasons)
+    assert "where it still is: run casstore gc and then casstore push there" in advice
+
+
+def test_a_damaged_pack_is_mended_by_the_steps_that_are_told(
+    casstore: Run, team: str, home: Path, other: tuple[str, str]
+) -> None:
+    """Its file is named: once it is removed, who has the objects sends them again."""
+    casstore("gc", team)
+    for path in (home / "remote" / "packs").rglob("*.zst"):
+        damage(path, 20)
+    told = casstore("pull", "./remote", *other, code=1).stderr
+    (name,) = {*re.findall(r"packs/\S+\.zst", told)}
+    (home / "remote" / name).unlink()
+    casstore("gc", team, code=1)
+    casstore("push", team)
+    casstore("gc", team)
+    casstore("pull", "./remote", *other)
+    assert casstore("verify", *other).stdout.endswith("all good\n")
+    assert len(casstore("ls", *other).stdout.splitlines()) == 5

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from casstore.cli import output
+from casstore.repo.plan import Failure
 from tests.cli.conftest import Run, add_entry
 from tests.conftest import Bucket
 from tests.s3 import Server
@@ -178,6 +180,16 @@ def test_a_bad_segment_is_told_and_fails(casstore: Run, team: str, home: Path) -
     assert "0" * 64 in outcome.stderr
     told = casstore("status", "--json").json()
     assert [failure["name"] for failure in told["failures"]] == [f"manifest/{'0' * 64}.zst"]
+
+
+def test_failures_are_not_told_by_the_thousand() -> None:
+    """One line for each reason, and no more than twenty; a single one by its name."""
+    same = [Failure(f"object {number}", "its pack is gone") for number in range(1234)]
+    assert output.failure_lines(same) == ["object 0 and 1,233 more: its pack is gone"]
+    other = [Failure(f"object {number}", f"reason {number}") for number in range(30)]
+    told = output.failure_lines([*other, *same])
+    assert told[:2] == ["object 0: reason 0", "object 1: reason 1"]
+    assert told[20:] == ["and 1,244 failures more; --json lists all"]
 
 
 def test_sync_through_a_bucket(casstore: Run, bucket: Bucket, requests_log: Server) -> None:

@@ -9,7 +9,7 @@ import click
 
 from casstore.cli import output
 from casstore.cli.command import check_duration, command, json_option, remote_argument
-from casstore.cli.sync import note_failures
+from casstore.cli.sync import REPAIR, VERBS
 from casstore.config import format_size, parse_duration, resolve_remote
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ def gc(
         told = {each.name: getattr(report, each.name) for each in fields(report)}
         output.document(
             told
-            | {"dry_run": dry_run, "requests": dict(report.requests)}
+            | {"dry_run": dry_run, "requests": dict.fromkeys(VERBS, 0) | dict(report.requests)}
             | {"failures": output.failure_fields(report.failures)}
         )
     else:
-        note_failures(report.failures)
+        output.note_failures(report.failures)
         _print(report, dry_run=dry_run)
     ctx.exit(1 if report.failures or report.missing else 0)
 
@@ -78,12 +78,26 @@ def _print(report: GcReport, *, dry_run: bool) -> None:
     if report.waiting:
         output.line(f"{output.count(report.waiting, 'file')} marked before must wait")
     if moved:
-        segments, packs = output.count(report.folded, "segment"), output.count(report.repacked, "pack")
+        what = {"segment": report.folded, "pack": report.repacked}
+        told = " and ".join(output.count(number, noun) for noun, number in what.items() if number)
         sent = f" ({format_size(report.moved)} to send)" if report.moved else ""
-        output.line(f"{say['merge']} {segments} and {packs}{sent}")
+        output.line(f"{say['merge']} {told}{sent}")
     if not (report.deleted or report.doomed or report.waiting or moved or report.missing):
         output.line(f"nothing to collect in {report.remote}")
     output.line(f"{output.by_verb(report.requests)}, {report.seconds:.2f} s")
-    if report.missing:
+    _note_missing(report)
+
+
+def _note_missing(report: GcReport) -> None:
+    """Say what repairs a remote that lost something: until then, nothing more is marked or deleted."""
+    away = report.missing - report.here
+    steps = []
+    if report.here:
+        steps.append(f"{report.here:,} here: run casstore push")
+    if away:
+        steps.append(f"{away:,} not here: where they are, run casstore gc and then casstore push")
+    if steps:
         missing = f"{output.count(report.missing, 'object')} needed and not in {report.remote}"
-        output.note(f"{missing}: where they are, run casstore gc and then casstore push")
+        output.note(", ".join([missing, *steps]))
+    elif report.failures:
+        output.note(REPAIR.format(report.remote))

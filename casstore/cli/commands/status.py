@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from casstore.cli import output
 from casstore.cli.command import command, json_option, remote_argument
-from casstore.cli.sync import note_failures, plan_fields, print_direction
+from casstore.cli.sync import plan_fields, print_direction
 from casstore.config import resolve_remote
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def status(app: Application, remote: str | None, *, as_json: bool) -> None:
         plans = {"push": plan_fields(found.push), "pull": plan_fields(found.pull)}
         output.document({"remote": chosen.name} | plans | failed)
         return
-    note_failures(found.failures)
+    output.note_failures(found.failures)
     url = "" if chosen.url == chosen.name else f" ({chosen.url})"
     output.line(f"remote  {chosen.name}{url}")
     print_direction(found.push)

@@ -498,12 +498,16 @@ def test_a_lost_dictionary_is_sent_again(
         dictionary.unlink()
     else:
         damage(dictionary)
-    assert opened("early").pull(folder_url).failures
+    early, bare = opened("early"), opened("bare")
+    for _ in range(2):
+        assert len(early.pull(folder_url).failures) == 1200
+    told = bare.gc(folder_url)
+    assert ([failure.name[:8] for failure in told.failures], told.missing) == (["objects/"], harm == "gone")
     store.gc(folder_url)
-    check(opened, folder_url, answers(store))
+    check(opened, folder_url, answers(store), early)
 
 
-@pytest.mark.parametrize(("harm", "failures", "moved"), [("packs", 1, 2), ("objects", 3, 0)])
+@pytest.mark.parametrize(("harm", "failures", "moved"), [("packs", 1, 2), ("objects", 4, 0)])
 def test_packs_beside_a_damaged_one_are_not_rewritten_each_time(
     store: Repository,
     opened: Open,
