@@ -82,11 +82,13 @@ class Learner:
     Args:
         connection: The index's, in a transaction.
         remote: The remote's row.
+        spared_until: When at the earliest (ms) that may be deleted which the segment is the first to doom.
     """
 
-    def __init__(self, connection: sqlite3.Connection, remote: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, remote: int, spared_until: int) -> None:
         self._connection = connection
         self._remote = remote
+        self._spared_until = spared_until
         self._loose: list[Stored] = []
         self._kept: list[Digest] = []
         self._packs: list[Pack] = []
@@ -103,13 +105,20 @@ class Learner:
         elif isinstance(record, Kept):
             self._kept.append(record.object)
         elif isinstance(record, Doomed):
-            doom = (self._remote, bytes.fromhex(record.digest), record.what, record.after)
-            self._connection.execute(statements.DOOM, doom)
-            self._dooms = True
+            self._doom(record)
         elif isinstance(record, Replaces):
             replaced = (self._remote, bytes.fromhex(record.segment))
             for table in ("replaced", "remote_segments"):
                 self._connection.execute(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", replaced)
+
+    def _doom(self, record: Doomed) -> None:
+        """Note what is doomed; whoever says so first cannot say that it was long ago."""
+        name = (self._remote, bytes.fromhex(record.digest))
+        query = "SELECT 1 FROM doomed WHERE remote = ? AND digest = ?"
+        known = self._connection.execute(query, name).fetchone()
+        after = record.after if known else max(record.after, self._spared_until)
+        self._connection.execute(statements.DOOM, (*name, record.what, after))
+        self._dooms = True
 
     def finish(self) -> None:
         """Learn where objects are, now that all that is doomed is known."""

@@ -108,22 +108,23 @@ class Tracking:
             rows = connection.execute("SELECT segment FROM replaced WHERE remote = ?", (self.id,))
             return {Digest(segment.hex()) for (segment,) in rows}
 
-    def apply(self, segment: Digest, records: Iterable[Record]) -> int:
-        """Take over the records of one of the remote's segments, in one transaction.
+    def apply(self, segment: Digest, records: Iterable[Record], spared_until: int = 0) -> int:
+        """Take over the records of one of the remote's segments; see `apply_batches`."""
+        return self.apply_batches(segment, [batch_of(records)], spared_until)
 
-        Returns:
-            How many entries changed here.
-        """
-        return self.apply_batches(segment, [batch_of(records)])
-
-    def apply_batches(self, segment: Digest, batches: Iterable[Batch]) -> int:
+    def apply_batches(self, segment: Digest, batches: Iterable[Batch], spared_until: int = 0) -> int:
         """Take over the records of one of the remote's segments, many at once, in one transaction.
+
+        Args:
+            segment: The segment.
+            batches: Its records.
+            spared_until: When at the earliest (ms) that may be deleted which it is the first to doom.
 
         Returns:
             How many entries changed here.
         """
         with self._index.writing() as connection:
-            arrivals, learner = Arrivals(connection, self.id), Learner(connection, self.id)
+            arrivals, learner = Arrivals(connection, self.id), Learner(connection, self.id, spared_until)
             for batch in batches:
                 arrivals.add(batch.claims)
                 for record in batch.others:

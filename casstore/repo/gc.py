@@ -242,10 +242,12 @@ class _Collector:
             for record in self._remote.tracking.untold()
             if isinstance(record, Pack | Location)
         }
+        known = {record.digest: record.after for record in self._remote.tracking.doomed()}
         holdings = Holdings(
             [SegmentFile(each.digest, each.stored, each.digest in replaced) for each in listed],
             files,
-            {record.digest: record.after for record in tracking.doomed()},
+            # Who has read all since then knows best when something was doomed first.
+            {record.digest: known.get(record.digest, record.after) for record in tracking.doomed()},
             own,
         )
         lost = [digest for digest, use in found.packs.items() if use.needed and digest not in packs]

@@ -14,6 +14,7 @@ from casstore.catalog.records import SEGMENT, Claim, Kept, Record, Replaces
 from casstore.catalog.segment import SEGMENT_MAX, check_segment, read_batches, read_fresh, read_head
 from casstore.digest import Digest
 from casstore.errors import CasstoreError, FormatError, IntegrityError, NotFoundError
+from casstore.repo.local import GRACE
 from casstore.repo.plan import Failure
 from casstore.repo.recover import add_segment
 from casstore.repo.transfer import parallel, prefetched
@@ -39,10 +40,16 @@ Merging leaves few of one size, and each may stand for all that are smaller: tho
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A segment in a listing: its digest, and the bytes of its file."""
+    """A segment in a listing: its digest, the bytes of its file, and when that was written (ms), if known."""
 
     digest: Digest
     stored: int
+    modified: int | None = None
+
+    @property
+    def spared_until(self) -> int:
+        """When at the earliest that may be deleted which it is the first to doom, whatever it says."""
+        return 0 if self.modified is None else self.modified + GRACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +87,7 @@ class ManifestReader:
 
     def listed(self) -> list[Listed]:
         """Return the segments that the remote lists, the largest first."""
-        found = [Listed(digest, size) for digest, size in self._names()]
-        return sorted(found, key=lambda each: (-each.stored, each.digest))
+        return sorted(self._segments(), key=lambda each: (-each.stored, each.digest))
 
     def take_over(self, known: set[Digest], listed: list[Listed]) -> Taken:
         """Take over the records of segments that are new.
@@ -101,7 +107,7 @@ class ManifestReader:
             wave, waiting = _wave(waiting)
             for each, fetched in parallel(self._fetch, wave):
                 try:
-                    entries += self._apply(each.digest, fetched)
+                    entries += self._apply(each, fetched)
                 except (IntegrityError, FormatError, NotFoundError) as reason:
                     failures.append(Failure(segment_name(each.digest), str(reason)))
                     gone = gone or isinstance(reason, NotFoundError)
@@ -121,10 +127,10 @@ class ManifestReader:
             raise Vanished
         self._tracking.forget_segments(vanished)
 
-    def _names(self) -> Iterator[tuple[Digest, int]]:
+    def _segments(self) -> Iterator[Listed]:
         for info in self._backend.list(MANIFEST):
             try:
-                yield digest_in(info.name), info.size
+                yield Listed(digest_in(info.name), info.size, info.modified)
             except FormatError:  # not ours: a file that some tool left there
                 continue
 
@@ -171,15 +177,17 @@ class ManifestReader:
             return False
         return True
 
-    def _apply(self, digest: Digest, fetched: bool | list[Record] | CasstoreError) -> int:
+    def _apply(self, segment: Listed, fetched: bool | list[Record] | CasstoreError) -> int:
+        digest = segment.digest
         if isinstance(fetched, CasstoreError):
             raise fetched
         if isinstance(fetched, list):
             self._keep(fetched)
-            return self._tracking.apply(digest, fetched)
+            return self._tracking.apply(digest, fetched, segment.spared_until)
         path = self._local.path(segment_name(digest))
         try:
-            return self._tracking.apply_batches(digest, prefetched(read_batches(path, digest)))
+            batches = prefetched(read_batches(path, digest))
+            return self._tracking.apply_batches(digest, batches, segment.spared_until)
         except FormatError:
             if fetched:  # a refused segment leaves nothing behind
                 path.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import pytest
 from casstore.backends.open import open_backend
 from casstore.backends.s3 import S3Backend
 from casstore.catalog.records import Doomed, Replaces
+from casstore.catalog.segment import write_merged
 from casstore.digest import Digest, Key, digest_of
 from casstore.errors import BackendError
 from casstore.events import Advanced, Event, Finished, Started
@@ -285,6 +286,47 @@ def test_no_segment_goes_that_nothing_stands_for(
     other = opened("other")
     other.gc(folder_url)
     check(opened, folder_url, answers(store), other)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["who knew", "a newcomer"])
+def test_whoever_says_that_something_was_doomed_long_ago_is_not_believed(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock, *, late: bool
+) -> None:
+    """It was doomed when the file that says so was written: who relies on it has as long as ever."""
+    pushed(store, folder_url, 1)
+    store.put_entry(key(100), noise(1 << 20))
+    store.push(folder_url)
+    clock.forward(10 * DAY, remote)
+    victims = [Doomed("segment", Digest(Path(name).stem), 0) for name in files(remote, "manifest")]
+    victims += [Doomed("pack", Digest(Path(name).stem), 0) for name in files(remote, "packs")]
+    victims += [Doomed("object", Digest(Path(name).stem), 0) for name in files(remote, "objects")]
+    lies = [Replaces(victim.digest) for victim in victims if victim.what == "segment"]
+    with store.local.objects.spooled() as path:  # it hides them all, and what they tell of
+        hostile = write_merged([lie.segment for lie in lies], victims, [], path, store.local.codec)
+        store.remote(folder_url).publish_file(path, hostile.digest)
+    clock.stamp(remote)
+    before = count(remote)
+    for hours in (1, 22, 2):
+        collector = opened("newcomer") if late else store
+        assert collector.gc(folder_url).deleted == 0
+        assert sum(count(remote).values()) >= sum(before.values())
+        clock.forward(hours, remote)
+    assert collector.gc(folder_url).deleted > 0
+
+
+def test_a_busy_remote_is_collected_all_the_same(
+    store: Repository, opened: Open, folder_url: str, remote: Path, clock: Clock
+) -> None:
+    """What is doomed comes into a new segment with each push; who reads them knows since when it is."""
+    collector = opened("collector")
+    pushed(store, folder_url, 3)
+    collector.gc(folder_url)
+    for hour in range(48):
+        if hour % 4 == 0:
+            fill(store, range(1000 + hour, 1002 + hour))
+            store.push(folder_url)
+        clock.forward(1, remote)
+    assert collector.gc(folder_url).deleted > 0
 
 
 def test_a_dictionary_in_use_stays(
