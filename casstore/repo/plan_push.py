@@ -148,7 +148,7 @@ def _grouped(members: Iterable[Row]) -> Iterator[tuple[Row, ...]]:
     for row in members:
         group.append(row)
         weight += row.stored
-        if weight >= PACK_FRAMES or len(group) == PACK_MEMBERS:
+        if weight >= PACK_FRAMES or len(group) == PACK_MEMBERS - 1:  # one place is left for another name
             yield tuple(group)
             group, weight = [], 0
     if group:

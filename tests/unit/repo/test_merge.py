@@ -447,6 +447,27 @@ def test_a_pack_is_never_given_a_doomed_name(store: Repository, opened: Open, fo
     assert other.push(folder_url).requests == {"LIST": 1}
 
 
+def test_a_full_pack_has_room_for_another_name(
+    store: Repository, opened: Open, folder_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that holds as many objects as a reader accepts is not made, since it may have to hold one twice."""
+    for module in ("store.pack", "repo.plan_push"):
+        monkeypatch.setattr(f"casstore.{module}.PACK_MEMBERS", 3)
+    other = opened("other")
+    with running_clock() as clock:
+        for number in range(3):
+            for each, name in ((store, key(number)), (other, key(10 + number))):
+                each.put_entry(name, answer(number))
+            clock.forward(0.01)  # so that both pack them in one order
+    store.push(folder_url)
+    doomed = [Doomed("pack", pack, 0) for pack in live_packs(store, folder_url)]
+    store.remote(folder_url).publish(add_segment(store.local, doomed))
+    assert other.push(folder_url).failures == ()
+    late = opened("late")
+    assert late.pull(folder_url).failures == ()
+    assert len(answers(late)) == 6
+
+
 def test_a_large_object_that_was_doomed_is_sent_again(
     store: Repository, opened: Open, folder_url: str
 ) -> None:
