@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from casstore.catalog.index import Index
 from casstore.catalog.rows import refs_from, stored_from
+from casstore.catalog.tracking import Tracking
 from casstore.digest import Digest
 from casstore.store.sealed import Stored
 
@@ -105,6 +106,26 @@ def census(index: Index, remote: int) -> Census:
             loose[name] = loose.get(name, False) or bool(needed)
         nowhere = tuple(Digest(digest.hex()) for (digest,) in connection.execute(_NOWHERE, (remote,)))
     return Census(packs, loose, nowhere)
+
+
+def census_there(
+    index: Index, tracking: Tracking, packs: Collection[Digest], objects: Collection[Digest]
+) -> tuple[Census, tuple[Digest, ...]]:
+    """Return the census of a remote that holds these packs and objects, and the packs told of that are gone.
+
+    What a file that is gone should hold is looked for in the other places that segments tell of.
+    """
+    with index.reading() as connection:
+        told = {Digest(digest.hex()) for (digest,) in connection.execute("SELECT digest FROM packs")}
+    found = census(index, tracking.id)
+    while True:
+        gone = [digest for digest, use in found.packs.items() if use.needed and digest not in packs]
+        sought = [digest for digest, needed in found.loose.items() if needed and digest not in objects]
+        sought += [known.digest for known in needed_of(index, tracking.id, gone)]
+        if not {*sought} - {*found.nowhere}:
+            return found, tuple(sorted(told.difference(packs)))
+        tracking.disbelieve(sought)
+        found = census(index, tracking.id)
 
 
 def needed_of(index: Index, remote: int, packs: Collection[Digest]) -> list[Stored]:

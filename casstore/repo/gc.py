@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from casstore.catalog.census import Census, Use, census, needed_of
+from casstore.catalog.census import Census, Use, census_there, needed_of
 from casstore.catalog.folding import Union, coverage
 from casstore.catalog.index import Index, now
 from casstore.catalog.records import OBJECT, PACK, SEGMENT, Doomed, Location
@@ -175,7 +175,7 @@ class _Collector:
             len(self._index.dictionaries()),
             sum(each is not None and not self._local.has_dictionary(each) for each in used),
             [(sum(known.stored for known in group), len(group)) for group in groups],
-            bool(self._remote.tracking.untold()),
+            bool(self._remote.tracking.untold() or (seen.lost and not seen.absent)),
         )
         requests = gc_requests(contact, seen.holdings, plan, means)
         return replace(report, moved=means.bytes, requests=requests)
@@ -224,9 +224,9 @@ class _Collector:
     def _look(self, listed: Iterable[Listed]) -> _Seen:
         """Return what the remote holds, now that its manifest was read: what is named was there before."""
         tracking = self._tracking
-        found = census(self._index, tracking.id)
         packs = dict(_ours(self._remote, PACKS))
         objects = dict(_ours(self._remote, OBJECTS))
+        found, gone = census_there(self._index, tracking, packs, objects)
         replaced = tracking.replaced()
         files = [
             DataFile(PACK, digest, info.size, info.modified, use.needed, use.members)
@@ -250,11 +250,8 @@ class _Collector:
             {record.digest: known.get(record.digest, record.after) for record in tracking.doomed()},
             own,
         )
-        lost = [digest for digest, use in found.packs.items() if use.needed and digest not in packs]
-        lost_objects = [digest for digest, needed in found.loose.items() if needed and digest not in objects]
-        lost_members = [known.digest for known in needed_of(self._index, tracking.id, lost)]
-        absent = (*lost_members, *lost_objects, *found.nowhere)
-        return _Seen(replace(holdings, incomplete=bool(absent)), found, absent)
+        lost = [digest for digest in gone if digest not in holdings.doomed]
+        return _Seen(replace(holdings, incomplete=bool(found.nowhere)), found, lost)
 
     def _publish(self, mover: Mover, seen: _Seen, plan: GcPlan) -> int:
         """Move what is to move, and publish what is garbage now; return the bytes of the new packs."""
@@ -271,6 +268,8 @@ class _Collector:
         doomed = tuple(
             Doomed(each.what, each.digest, at + GRACE) for each in plan.doomed if each.digest not in barred
         )
+        if not seen.absent:  # what they held has other places, where newcomers should look
+            doomed += tuple(Doomed(PACK, digest, at + GRACE) for digest in seen.lost)
         told = self._remote.tracking.untold()
         if doomed or told:
             folding = Folding(
@@ -346,12 +345,17 @@ class _Seen:
     Attributes:
         holdings: What a collection is planned from.
         census: The use of packs and objects.
-        absent: Objects that are needed and not there: their file is gone, or no segment locates them.
+        lost: Packs that segments tell of, and that are gone without having been doomed.
     """
 
     holdings: Holdings
     census: Census
-    absent: Sequence[Digest]
+    lost: Sequence[Digest]
+
+    @property
+    def absent(self) -> Sequence[Digest]:
+        """Objects that are needed and not there: their file is gone, or no segment locates them."""
+        return self.census.nowhere
 
 
 _UNUSED = Use()

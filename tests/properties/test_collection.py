@@ -20,10 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from casstore.backends.base import Backend
 from casstore.catalog.holding import is_held
-from casstore.catalog.merge import merge
+from casstore.catalog.merge import merge as merged
 from casstore.catalog.records import Claim, Entry
 from casstore.digest import Digest, Key, digest_of
 from casstore.errors import NotFoundError
+from casstore.repo import manifest, merge, plan_gc, plan_merge
 from casstore.repo.repository import Repository
 from tests.clock import running_clock
 from tests.doubles import Crash, CrashingBackend
@@ -46,15 +47,14 @@ class Team(RuleBasedStateMachine):
         self.remote = self.folder / "remote"
         self.stack = ExitStack()
         self.clock = self.stack.enter_context(running_clock())
-        for name, value in (
-            ("plan_merge.FOLDED_MAX", 2500),
-            ("plan_merge.SMALL_PACK", 700),
-            ("plan_gc.SMALL_PACK", 900),
-            ("manifest.WHOLE", 900),
-            ("manifest.HEAD_READ", 700),
+        for module, name, value in (
+            (merge, "FOLDED_MAX", 2500),
+            (plan_merge, "SMALL_PACK", 700),
+            (plan_gc, "SMALL_PACK", 900),
+            (manifest, "WHOLE", 900),
+            (manifest, "HEAD_READ", 700),
         ):
-            self.stack.enter_context(mock.patch(f"casstore.repo.{name}", value))
-        self.stack.enter_context(mock.patch("casstore.repo.merge.FOLDED_MAX", 2500))
+            self.stack.enter_context(mock.patch.object(module, name, value))
         self.stores = [Repository.open(self.folder / str(number)) for number in range(3)]
         self.known: list[list[Claim]] = [[] for _ in self.stores]
         self.pushed: list[Claim] = []
@@ -161,7 +161,7 @@ class Team(RuleBasedStateMachine):
                 assert (report.failures, report.left) == ((), 0)
         expected = {
             name: claim.object
-            for name, claim in merge([claim for known in self.known for claim in known]).items()
+            for name, claim in merged([claim for known in self.known for claim in known]).items()
             if isinstance(claim, Entry)
         }
         for hours in (25, 25, 25):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from casstore.repo import gc, repack, sync  # noqa: F401 - before a test patches what they import
 from casstore.repo.repository import Repository
 from tests.conftest import Bucket
 

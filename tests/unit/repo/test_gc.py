@@ -18,6 +18,7 @@ from casstore.errors import BackendError
 from casstore.events import Advanced, Event, Finished, Started
 from casstore.repo.recover import add_segment
 from casstore.repo.repository import Repository
+from casstore.store.pack import read_pack
 from tests.clock import HOUR, Clock, running_clock
 from tests.conftest import Bucket
 from tests.doubles import Crash, CrashingBackend, FaultyBackend
@@ -441,6 +442,26 @@ def test_nothing_goes_while_something_needed_is_missing(
     store.gc(folder_url)
     store.push(folder_url)
     check(opened, folder_url, answers(store))
+
+
+def test_what_was_lost_and_sent_again_in_another_pack_is_found_there(
+    store: Repository, opened: Open, folder_url: str, remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old pack stays told of, by a record that others read last: it is doomed, and hinders nobody."""
+    monkeypatch.setattr("casstore.repo.plan_merge.RATIO", 0)  # as where its segment is too large to be folded
+    pushed(store, folder_url, 1)
+    ((name, _),) = files(remote, "packs").items()
+    lost = read_pack(remote / name, Digest(Path(name).stem))
+    (remote / name).unlink()
+    assert store.gc(folder_url).missing == 10
+    fill(store, range(10, 15))
+    assert store.push(folder_url).objects == 15
+    store.remote(folder_url).publish(add_segment(store.local, [lost]))
+    plan = store.gc(folder_url, dry_run=True)
+    report = store.gc(folder_url)
+    assert (report.missing, report.requests) == (0, plan.requests)
+    check(opened, folder_url, answers(store), store)
+    assert store.gc(folder_url).requests == {"LIST": 3}
 
 
 def test_what_is_due_stays_while_something_needed_is_missing(
