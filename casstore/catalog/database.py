@@ -225,12 +225,16 @@ class Database:
         self._forget_collected()
 
     def _connection(self) -> sqlite3.Connection:
-        if self._open is None or self._owner != os.getpid() or (self._broken and not self._is_busy()):
+        if self._open is None or not self._is_usable():
             self._drop_connection()
             self._open = self._connect()
             self._owner = os.getpid()
             self._inode = self._path.stat().st_ino
         return self._open
+
+    def _is_usable(self) -> bool:
+        """Return whether the connection is this process's, and of no index that turned out damaged."""
+        return self._owner == os.getpid() and not (self._broken and not self._is_busy())
 
     def _connect(self) -> sqlite3.Connection:
         try:

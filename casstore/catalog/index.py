@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from casstore.store.pack import Pack
 from casstore.store.sealed import Stored
 
 _T = TypeVar("_T")
+
+_Tallies = dict[tuple[int, str, str], dict[str, float]]
+"""Counters by day (since 1970), provider and model."""
 
 _DAY = 24 * 3600  # seconds
 
@@ -123,7 +127,8 @@ class Index(Database):
         super().__init__(path, durable=durable, create=create, restore=restore)
         self._uses: dict[Digest, int] = {}
         self._recent: dict[Digest, int] = {}
-        self._tallies: dict[tuple[int, str, str], dict[str, float]] = {}
+        self._tallies: _Tallies = {}
+        self._counting = threading.Lock()
 
     def close(self) -> None:
         """Write what was collected in memory, and close."""
@@ -135,12 +140,17 @@ class Index(Database):
     def find(self, key: Key) -> Found | None:
         """Return what is known of `key`, in one statement."""
         with self._lock, self._mapped:
-            row = self._connection().execute(statements.FIND, (bytes.fromhex(key),)).fetchone()
-            if row is None:
-                return None
-            content, generation, created, labels, refs, size, *rest = row
-            claim = claim_from((bytes.fromhex(key), content, generation, created, labels, refs))
-            return Found(claim, None if size is None else stored_from(content, size, *rest))
+            return _found(self._connection(), key)
+
+    def peek(self, key: Key) -> Found | None:
+        """Return what `find` does if that takes no waiting; None where another thread uses the index."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            with self._mapped:
+                return _found(self._open, key) if self._open is not None and self._is_usable() else None
+        finally:
+            self._lock.release()
 
     def claims(self) -> Iterator[Claim]:
         """Yield every standing claim, by key."""
@@ -254,12 +264,15 @@ class Index(Database):
         return self._recent | self._uses
 
     def tally(self, provider: str, model: str, counts: Mapping[str, float]) -> None:
-        """Add to counters of the ledger, under today's date."""
-        days = int(time.time() // _DAY)
-        with self._lock:
-            known = self._tallies.setdefault((days, provider, model), {})
-            for name, value in counts.items():
-                known[name] = known.get(name, 0) + value
+        """Add to counters of the ledger, under today's date; waits for no transaction."""
+        self._count({(int(time.time() // _DAY), provider, model): counts})
+
+    def _count(self, tallies: Mapping[tuple[int, str, str], Mapping[str, float]]) -> None:
+        with self._counting:
+            for who, counts in tallies.items():
+                known = self._tallies.setdefault(who, {})
+                for name, value in counts.items():
+                    known[name] = known.get(name, 0) + value
 
     def tallies(self) -> list[Tally]:
         """Return the ledger, written or not, by day."""
@@ -276,30 +289,28 @@ class Index(Database):
         with self._lock:
             if not self._uses and not self._tallies:
                 return
-            # Swapped first: other threads go on noting uses meanwhile, without the lock.
+            # Swapped first: other threads go on noting uses and counting meanwhile, without the index's lock.
             uses, self._uses = self._uses, {}
+            with self._counting:
+                tallies, self._tallies = self._tallies, {}
             try:
-                self._write_collected(uses)
+                self._write_collected(uses, tallies)
             except BaseException:
                 self._uses = uses | self._uses
+                self._count(tallies)
                 raise
             since = now() - RECENT
             self._recent = {digest: used for digest, used in (self._recent | uses).items() if used >= since}
-            self._tallies = {}
 
-    def _write_collected(self, uses: Mapping[Digest, int]) -> None:
+    def _write_collected(self, uses: Mapping[Digest, int], tallies: _Tallies) -> None:
         rows = [(used, bytes.fromhex(digest)) for digest, used in uses.items()]
         with self.writing() as connection:
             connection.executemany("UPDATE objects SET used = max(used, ?) WHERE digest = ?", rows)
-            connection.executemany(statements.TALLY, self._tally_rows())
-
-    def _tally_rows(self) -> Iterator[tuple[str, str, str, str, float]]:
-        for (days, provider, model), counts in self._tallies.items():
-            day = time.strftime("%Y-%m-%d", time.gmtime(days * _DAY))
-            yield from ((day, provider, model, name, value) for name, value in counts.items())
+            connection.executemany(statements.TALLY, _tally_rows(tallies))
 
     def _forget_collected(self) -> None:
         self._uses, self._recent, self._tallies = {}, {}, {}
+        self._counting = threading.Lock()
 
     def _pages(self, query: str, convert: Callable[[Any], _T]) -> Iterator[_T]:
         """Yield converted rows in pages, so that no statement stays open while a caller takes its time."""
@@ -312,6 +323,21 @@ class Index(Database):
                 return
             yield from page
             after = rows[-1][0]
+
+
+def _tally_rows(tallies: _Tallies) -> Iterator[tuple[str, str, str, str, float]]:
+    for (days, provider, model), counts in tallies.items():
+        day = time.strftime("%Y-%m-%d", time.gmtime(days * _DAY))
+        yield from ((day, provider, model, name, value) for name, value in counts.items())
+
+
+def _found(connection: sqlite3.Connection, key: Key) -> Found | None:
+    row = connection.execute(statements.FIND, (bytes.fromhex(key),)).fetchone()
+    if row is None:
+        return None
+    content, generation, created, labels, refs, size, *rest = row
+    claim = claim_from((bytes.fromhex(key), content, generation, created, labels, refs))
+    return Found(claim, None if size is None else stored_from(content, size, *rest))
 
 
 def put_claim(connection: sqlite3.Connection, claim: Claim) -> None:

@@ -1,6 +1,7 @@
 """Cached clients and memoized functions for asyncio: the only module here that imports it.  Floor: inference.
 
-The store is synchronous, so steps that may block run in a thread. The steps are those of the sync clients.
+The store is synchronous, so steps that may block run in a thread; what it has at hand is taken at once, since
+changing threads takes longer. The steps are those of the sync clients.
 """
 
 from __future__ import annotations
@@ -84,9 +85,9 @@ class AsyncCachedClient(Steps[AsyncClient]):
             OfflineMissError: The mode is offline and nothing is stored.
         """
         request, call = self._open(messages, system, options)
-        held = self._held(call)
-        if held is not None:
-            return self._give(request, call, held.response)
+        found = self._at_hand(call)
+        if found is not None:
+            return self._give(request, call, found.response)
 
         async def obtain() -> Outcome:
             found = await asyncio.to_thread(self._find, call)
@@ -109,7 +110,7 @@ class AsyncCachedClient(Steps[AsyncClient]):
             OfflineMissError: The mode is offline and nothing is stored.
         """
         request, call = self._open(messages, system, options, stream=True)
-        found = self._held(call) or await asyncio.to_thread(self._find, call, "stream")
+        found = self._at_hand(call, "stream") or await asyncio.to_thread(self._find, call, "stream")
         if found is not None:
             for event in recorded.chunks_of(found):
                 yield event
@@ -147,7 +148,7 @@ def memoized(function: Callable[P, Awaitable[T]], cache: Cache, memo: Memo) -> C
         call = memo.open(args, kwargs)
         if call is None:
             return await function(*args, **kwargs)
-        content = memo.held(call)
+        content = memo.at_hand(call)
         if content is None:
 
             async def obtain() -> Returned[T]:

@@ -7,7 +7,7 @@ together for threads, and `casstore.inference.asynchronous` does for event loops
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -145,10 +145,10 @@ class Steps(Generic[C]):
         if isinstance(self._client, Connects):
             self._client.connect()
 
-    def _held(self, call: Call) -> Answer | None:
-        """Return the answer if memory holds it; never blocks."""
-        held = self._cache.tiers.held(call)
-        return held if isinstance(held, Answer) else None
+    def _at_hand(self, call: Call, kind: str = "response") -> Answer | None:
+        """Return the answer if memory has it, or the store without waiting."""
+        found = self._cache.tiers.at_hand(call, self._decoder(kind))
+        return found if isinstance(found, Answer) else None
 
     def _find(self, call: Call, kind: str = "response") -> Answer | None:
         """Return the answer from memory or the store; may block.
@@ -156,11 +156,7 @@ class Steps(Generic[C]):
         Raises:
             OfflineMissError: The mode is offline and nothing is stored.
         """
-
-        def decode(entry: Entry, content: bytes) -> Answer:
-            return recorded.decode(entry, content, kind, self._cache.usage_on_hit)
-
-        found = self._cache.tiers.find(call, decode)
+        found = self._cache.tiers.find(call, self._decoder(kind))
         if isinstance(found, Answer):
             return found
         if call.settings.mode is Mode.OFFLINE:
@@ -168,6 +164,10 @@ class Steps(Generic[C]):
             what = f"key {call.key}" if call.key else "a call that has no key"
             raise OfflineMissError(f"offline, and no answer is stored for {what} ({self.model})")
         return None
+
+    def _decoder(self, kind: str) -> Callable[[Entry, bytes], Answer]:
+        usage_on_hit = self._cache.usage_on_hit
+        return lambda entry, content: recorded.decode(entry, content, kind, usage_on_hit)
 
     def _keep(
         self,
@@ -242,9 +242,9 @@ class CachedClient(Steps[Client]):
             OfflineMissError: The mode is offline and nothing is stored.
         """
         request, call = self._open(messages, system, options)
-        held = self._held(call)
-        if held is not None:
-            return self._give(request, call, held.response)
+        found = self._at_hand(call)
+        if found is not None:
+            return self._give(request, call, found.response)
 
         def obtain() -> Outcome:
             found = self._find(call)
@@ -269,7 +269,7 @@ class CachedClient(Steps[Client]):
             OfflineMissError: The mode is offline and nothing is stored.
         """
         request, call = self._open(messages, system, options, stream=True)
-        found = self._held(call) or self._find(call, "stream")
+        found = self._at_hand(call, "stream") or self._find(call, "stream")
         if found is not None:
             yield from recorded.chunks_of(found)
             self._count(request, call, found.response)

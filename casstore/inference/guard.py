@@ -61,6 +61,11 @@ class Guard:
         self._slow_faults = 0
         return result
 
+    @property
+    def rests(self) -> bool:
+        """Whether the store is left alone now."""
+        return self._clock() < self._rests_until
+
     def warn(self, topic: str, message: str, *args: object) -> None:
         """Tell a person of `message`, once for each `topic`."""
         if topic not in self._told:

@@ -100,10 +100,10 @@ class Memo:
             return None
         return Call(settings, key_of(canonical), canonical)
 
-    def held(self, call: Call) -> bytes | None:
-        """Return the result if memory holds it; never blocks."""
-        held = self._cache.tiers.held(call)
-        return held if isinstance(held, bytes) else None
+    def at_hand(self, call: Call) -> bytes | None:
+        """Return the result if memory has it, or the store without waiting."""
+        found = self._cache.tiers.at_hand(call, _decode)
+        return found if isinstance(found, bytes) else None
 
     def find(self, call: Call) -> bytes | None:
         """Return the result from memory or the store; may block.
@@ -149,7 +149,7 @@ def memoized(function: Callable[P, T], cache: Cache, memo: Memo) -> Callable[P, 
         call = memo.open(args, kwargs)
         if call is None:
             return function(*args, **kwargs)
-        content = memo.held(call)
+        content = memo.at_hand(call)
         if content is None:
 
             def obtain() -> Returned[T]:

@@ -20,8 +20,17 @@ from casstore.inference.ledger import Counted
 from casstore.inference.memory import Held, Memory
 from casstore.inference.policy import Mode, Settings
 
+Peek = Callable[[Key], tuple[Entry, bytes] | None]
+"""Returns an entry and its object, if both are to be had without waiting: a store may have `peek_entry`."""
+
 Kept = object
 """What memory holds: a model's answer, the JSON of a memoized function's result, a reply over HTTP."""
+
+LONG = 0.02
+"""Seconds from which a look at the store was a long one: a hundred times what is usual."""
+
+PAUSE = 1.0
+"""Seconds after a long look in which callers are not kept waiting for another."""
 
 
 class EntryStore(Protocol):
@@ -110,6 +119,8 @@ class Tiers:
         self._keep_requests = keep_requests
         self._on_stored = on_stored
         self._unread: set[Key] = set()
+        self._peek: Peek | None = getattr(store, "peek_entry", None)
+        self._hurried_until = 0.0
 
     def held(self, call: Call) -> Kept | None:
         """Return the answer to `call` if memory holds one young enough."""
@@ -120,16 +131,34 @@ class Tiers:
             return None
         return held.answer
 
+    def at_hand(self, call: Call, decode: Callable[[Entry, bytes], Kept]) -> Kept | None:
+        """Return the answer to `call` if memory has it, or the store without waiting: event loops may ask.
+
+        None says nothing: `find` looks again, and tells of what is wrong.
+        """
+        held = self.held(call)
+        if held is not None or self._peek is None or call.key is None or call.settings.mode is Mode.REFRESH:
+            return held
+        started = time.monotonic()
+        if started < self._hurried_until or self._guard.rests:
+            return None
+        try:
+            found = self._peek(call.key)
+            return None if found is None else self._remembered(call, _held(*found, decode))
+        except Exception:  # noqa: BLE001 — whatever it is, `find` meets it again
+            return None
+        finally:
+            ended = time.monotonic()
+            if ended - started > LONG:  # a disk that sleeps, or a network's
+                self._hurried_until = ended + PAUSE
+
     def find(self, call: Call, decode: Callable[[Entry, bytes], Kept]) -> Kept | None:
         """Return the answer to `call` from memory or the store; None where there is none young enough."""
         held = self.held(call)
         if held is not None or call.key is None or self._store is None or call.settings.mode is Mode.REFRESH:
             return held
         found = self._guard.attempt("read", self._read, self._store, call.key, decode)
-        if found is None:
-            return None
-        self._memory.add(call.key, found)
-        return found.answer if _young(found.created, call.settings.max_age) else None
+        return None if found is None else self._remembered(call, found)
 
     def keep(self, call: Call, kept: Kept, content: bytes, labels: Mapping[str, Any]) -> None:
         """Keep an answer in memory and in the store, unless another process' answer came first there."""
@@ -156,10 +185,15 @@ class Tiers:
         if self._store is not None:
             self._guard.attempt("count", self._store.tally, provider, model, counts)
 
+    def _remembered(self, call: Call, found: Held[Kept]) -> Kept | None:
+        """Hold in memory what the store had, and return it if it is young enough."""
+        if call.key is not None:
+            self._memory.add(call.key, found)
+        return found.answer if _young(found.created, call.settings.max_age) else None
+
     def _read(self, store: EntryStore, key: Key, decode: Callable[[Entry, bytes], Kept]) -> Held[Kept]:
         try:
-            entry, content = store.read_entry(key)
-            return Held(decode(entry, content), entry.created, len(content))
+            return _held(*store.read_entry(key), decode)
         except NotFoundError:
             raise
         except Exception:
@@ -180,6 +214,10 @@ class Tiers:
         entry = store.put_entry(call.key, content, labels=labels, refs=refs, replace=replace)
         self._on_stored()
         return entry
+
+
+def _held(entry: Entry, content: bytes, decode: Callable[[Entry, bytes], Kept]) -> Held[Kept]:
+    return Held(decode(entry, content), entry.created, len(content))
 
 
 def _young(created: int, max_age: float | None) -> bool:

@@ -16,7 +16,7 @@ from casstore.catalog.index import ObjectInfo, Tally, now
 from casstore.catalog.records import REFS_MAX, Claim, Entry, Tombstone, dump_labels, next_generation
 from casstore.digest import DIGEST_DIGITS, Digest, Key, parse_digest, parse_key
 from casstore.errors import ConfigError, IntegrityError, NotEnoughCopiesError, NotFoundError
-from casstore.repo.tiers import Tiers
+from casstore.repo.tiers import AT_HAND, Tiers
 
 PREFIX_MIN = 4
 """Hex digits that may stand for a whole key."""
@@ -182,6 +182,23 @@ class Content(Tiers):
             except (NotFoundError, IntegrityError):
                 return entry, self.local.read(self._mended(found.known))
         return entry, self.local.read(self._fetch(entry.object))
+
+    def peek_entry(self, key: Key) -> tuple[Entry, bytes] | None:
+        """Return an entry and its answer if both are at hand, without waiting for a thread or a remote.
+
+        None says nothing: the entry may be unknown, in a remote, large, damaged, or the index in use.
+        """
+        found = self.local.index.peek(parse_key(key))
+        if found is None or not isinstance(found.claim, Entry) or found.known is None:
+            return None
+        if found.known.size > AT_HAND:
+            return None
+        try:
+            content = self.local.objects.get(found.known)
+        except (NotFoundError, IntegrityError):  # `read_entry` mends it
+            return None
+        self.local.index.touch(found.known.digest)
+        return found.claim, content
 
     def entry(self, key: Key) -> Entry:
         """Return an entry without its answer.

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 FLUSH_AT = 1000
 """Uses and counters collected in memory before they are written."""
 
+AT_HAND = 128 * 1024
+"""Bytes of the largest answer that is at hand: read and verified in less than a millisecond."""
+
 REMOTE_PAUSE = 60.0
 """Seconds for which a remote that failed is not asked for single objects."""
 
@@ -48,6 +51,7 @@ class Tiers:
         self._remotes: dict[str, Remote] = {}
         self._paused: dict[str, float] = {}
         self._evicting: threading.Thread | None = None
+        self._flushing: threading.Thread | None = None
         self._ahead = Ahead(local, max_size)
 
     @property
@@ -177,8 +181,7 @@ class Tiers:
     def _tidy(self) -> None:
         """After a write: begin an eviction, off the caller's path, if the store has outgrown its cap."""
         self._tidy_uses()
-        running = self._evicting is not None and self._evicting.is_alive()
-        if not running and self.local.index.evictable() > self._max_size:
+        if not _runs(self._evicting) and self.local.index.evictable() > self._max_size:
             self._evicting = threading.Thread(target=self._evict_quietly, name="casstore-evict", daemon=True)
             self._evicting.start()
 
@@ -190,5 +193,15 @@ class Tiers:
             evict(self.local, self._max_size, ignore)
 
     def _tidy_uses(self) -> None:
-        if self.local.index.collected() >= FLUSH_AT:
+        """Begin to write uses and counters, off the caller's path, if many were collected in memory."""
+        if self.local.index.collected() >= FLUSH_AT and not _runs(self._flushing):
+            self._flushing = threading.Thread(target=self._flush_quietly, name="casstore-flush", daemon=True)
+            self._flushing.start()
+
+    def _flush_quietly(self) -> None:
+        with contextlib.suppress(CasstoreError):  # they stay collected, and are tried again
             self.local.index.flush()
+
+
+def _runs(thread: threading.Thread | None) -> bool:
+    return thread is not None and thread.is_alive()

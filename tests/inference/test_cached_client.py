@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -13,10 +15,11 @@ import pytest
 
 from casstore.digest import digest_of
 from casstore.errors import ConfigError, OfflineMissError
+from casstore.inference import tiers
 from casstore.inference.cache import Cache
 from casstore.inference.types import NO_USAGE, Response, TruncatedError, Usage
 from casstore.repo.repository import Repository
-from tests.inference.fakes import HELLO, USAGE, DictStore, FakeClient, answered
+from tests.inference.fakes import HELLO, USAGE, AsyncFakeClient, DictStore, FakeClient, answered
 
 
 def test_first_a_miss_then_a_hit(cache: Cache) -> None:
@@ -362,6 +365,40 @@ def test_memory_answers_without_the_store() -> None:
     for _ in range(5):
         small.converse(HELLO)
     assert store.did.count("read") == 6
+
+
+def test_a_local_hit_of_a_task_takes_no_thread(folder: Path) -> None:
+    """What the store has at hand is read on the event loop; changing threads would take ten times as long."""
+    with Cache(folder) as cache:
+        cache.wrap(FakeClient()).converse(HELLO)
+
+    async def read(cache: Cache) -> tuple[bool, list[str]]:
+        response = await cache.wrap(AsyncFakeClient()).converse(HELLO)
+        return response.hit, [thread.name for thread in threading.enumerate() if "asyncio" in thread.name]
+
+    with Cache(folder, memory=0) as cache:
+        assert asyncio.run(read(cache)) == (True, [])
+
+
+def test_a_slow_store_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a look that took long, the next ones are made where waiting does no harm, for a while."""
+    peeked = []
+
+    class Peeking(DictStore):
+        def peek_entry(self, key: str) -> None:
+            peeked.append(key)
+
+    cached = Cache(Peeking(), memory=0).wrap(FakeClient())
+    monkeypatch.setattr(tiers, "LONG", -1.0)
+    for _ in range(3):
+        cached.converse(HELLO)
+    assert len(peeked) == 1
+    monkeypatch.setattr(tiers, "LONG", 1000.0)
+    monkeypatch.setattr(tiers, "PAUSE", 0.0)
+    cached = Cache(Peeking(), memory=0).wrap(FakeClient())
+    for _ in range(3):
+        cached.converse(HELLO)
+    assert len(peeked) == 4
 
 
 def test_a_cached_client_is_a_client(cache: Cache) -> None:

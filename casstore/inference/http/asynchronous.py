@@ -1,6 +1,7 @@
 """One exchange from beginning to end, for asyncio.  Floor: inference.
 
-The steps are `HttpCache`'s; those that may block run in a thread. Like that, it knows no HTTP library.
+The steps are `HttpCache`'s; those that may block run in a thread, and what is at hand does without. Like
+that, it knows no HTTP library.
 """
 
 from __future__ import annotations

@@ -171,10 +171,10 @@ class HttpCache:
 
         return with_parts(self, opened)
 
-    def held(self, opened: Opened) -> StoredReply | None:
-        """Return the reply if memory holds it; never blocks."""
-        held = self.cache.tiers.held(opened.call)
-        return held if isinstance(held, StoredReply) else None
+    def at_hand(self, opened: Opened) -> StoredReply | None:
+        """Return the reply if memory has it, or the store without waiting."""
+        found = self.cache.tiers.at_hand(opened.call, decode)
+        return found if isinstance(found, StoredReply) else None
 
     def look(self, opened: Opened) -> Outcome | Ask:
         """Return the reply from memory or the store, or what is to be asked; may block."""
@@ -309,11 +309,11 @@ class HttpCache:
     # One exchange.
 
     def begin(self, opened: Opened) -> HttpReply | None:
-        """Return the reply, counted, if memory holds it; never blocks."""
-        held = None if opened.parts else self.held(opened)
-        if held is None:
+        """Return the reply, counted, if memory has it, or the store without waiting."""
+        found = None if opened.parts else self.at_hand(opened)
+        if found is None:
             return None
-        outcome = self.hit(held)
+        outcome = self.hit(found)
         self.count_hit(opened, outcome)
         return outcome.shared
 
@@ -323,8 +323,14 @@ class HttpCache:
         It may block. Streams do not wait for identical ones: a program that reads two at once would stop.
         """
         found = self.find(opened)
-        if found is None:
-            return self.refused(Ask(opened))
+        return self.refused(Ask(opened)) if found is None else self._replay(opened, found)
+
+    def replayed_at_hand(self, opened: Opened) -> StoredReply | None:
+        """Return a stored stream, counted, if memory has it, or the store without waiting."""
+        found = self.at_hand(opened)
+        return None if found is None else self._replay(opened, found)
+
+    def _replay(self, opened: Opened, found: StoredReply) -> StoredReply:
         self.count_hit(opened, Outcome(found.reply, found.reply, found.original))
         return replace(
             found, reply=replace(found.reply, headers=marked(found.reply.headers, "hit", found.key))

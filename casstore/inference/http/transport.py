@@ -26,6 +26,7 @@ from casstore.inference.http.native import (
     unreadable,
     values_of,
 )
+from casstore.inference.http.stored import StoredReply
 from casstore.inference.http.tap import Tap
 
 Inner = Callable[[Any], Any]
@@ -186,7 +187,9 @@ async def _streamed_async(
 ) -> Any:
     import asyncio
 
-    given = await asyncio.to_thread(http.replayed, opened)
+    given: StoredReply | HttpReply | None = http.replayed_at_hand(opened)
+    if given is None:
+        given = await asyncio.to_thread(http.replayed, opened)
     if isinstance(given, HttpReply):
         return native_reply(library, given)
     if given is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -444,7 +445,43 @@ def test_uses_are_written_in_batches(store: Repository, monkeypatch: pytest.Monk
         store.read_entry(key(number))
     assert store.local.index.collected() == 2
     store.tally("a", "b", {"hits": 1})
+    assert store._flushing is not None
+    store._flushing.join()
     assert store.local.index.collected() == 0
+
+
+# At hand
+
+
+def test_what_is_here_is_at_hand(store: Repository) -> None:
+    """An entry of the local store is given like any other read, and counts as a use."""
+    fill(store, [1])
+    assert store.peek_entry(key(1)) == store.read_entry(key(1))
+    assert store.local.index.collected() == 1
+
+
+def test_what_would_take_waiting_is_not_at_hand(store: Repository) -> None:
+    """No entry, one that was ended, a large answer, a damaged one, and whatever while the index is in use."""
+    fill(store, [1, 2, 3])
+    store.put_entry(key(4), noise(tiers.AT_HAND + 1))
+    store.forget(key(2))
+    damage(path_of(store, store.entry(key(3)).object))
+    assert [store.peek_entry(key(number)) for number in (2, 3, 4, 5)] == [None] * 4
+
+    busy, done = threading.Event(), threading.Event()
+
+    def use() -> None:
+        with store.local.index.writing():
+            busy.set()
+            done.wait()
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    busy.wait()
+    assert store.peek_entry(key(1)) is None
+    done.set()
+    thread.join()
+    assert store.peek_entry(key(1)) is not None
 
 
 # Fetching on demand
