@@ -202,9 +202,12 @@ def _rename_new(temporary: str, path: str) -> None:
 
 def _grant(made: str | int, mode: int) -> None:
     """Set the mode of what was just made, whatever the umask took away."""
-    # We own it, so a refusal means a file system without modes (FAT, some shares): its mount decides.
-    with contextlib.suppress(PermissionError):
+    try:  # noqa: SIM105 — on the path of every put
         os.chmod(made, mode)
+    except (
+        PermissionError
+    ):  # we own it, so the file system has no modes (FAT, some shares): its mount decides
+        pass
 
 
 def temporary_beside(path: str) -> str:

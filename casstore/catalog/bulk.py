@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -30,12 +31,14 @@ class Insert:
         """Insert rows, one behind another."""
         whole = len(rows) - len(rows) % _AT_ONCE
         if whole:
-            statement = self._statement(_AT_ONCE)
+            statement = _statement(self, _AT_ONCE)
             for start in range(0, whole, _AT_ONCE):
                 connection.execute(statement, tuple(chain.from_iterable(rows[start : start + _AT_ONCE])))
         if whole < len(rows):
-            connection.executemany(self._statement(1), rows[whole:])
+            connection.executemany(_statement(self, 1), rows[whole:])
 
-    def _statement(self, rows: int) -> str:
-        row = f"({', '.join('?' * self.columns)})"
-        return f"{self.begin} VALUES {', '.join([row] * rows)} {self.end}"
+
+@cache
+def _statement(insert: Insert, rows: int) -> str:
+    row = f"({', '.join('?' * insert.columns)})"
+    return f"{insert.begin} VALUES {', '.join([row] * rows)} {insert.end}"

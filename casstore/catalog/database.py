@@ -69,6 +69,7 @@ class Database:
         restore: Callable[[], None] | None = None,
     ) -> None:
         self._path = path
+        self._file = os.fspath(path)
         self._durable = durable
         self._create = create
         self._restore = restore
@@ -87,8 +88,7 @@ class Database:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Yield the connection for statements that change nothing."""
         with self._lock, self._mapped:
-            self._follow()
-            yield self._connection()
+            yield self._current()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -191,8 +191,7 @@ class Database:
     def identity(self) -> int:
         """Return what tells this index from one that is rebuilt in its place."""
         with self._lock:
-            self._follow()
-            self._connection()
+            self._current()
             return self._inode
 
     def before_fork(self) -> bool:
@@ -224,6 +223,14 @@ class Database:
         self._aside = threading.RLock()
         self._forget_collected()
 
+    def _current(self) -> sqlite3.Connection:
+        """Return the connection to what is the index now: another process may have rebuilt it."""
+        connection = self._connection()
+        if connection.in_transaction or self._is_current():
+            return connection
+        self._drop_connection()
+        return self._connection()
+
     def _connection(self) -> sqlite3.Connection:
         if self._open is None or not self._is_usable():
             self._drop_connection()
@@ -252,14 +259,9 @@ class Database:
     def _is_current(self) -> bool:
         """Return whether the file that is open is still the index."""
         try:
-            return os.stat(self._path).st_ino == self._inode  # noqa: PTH116 - a put asks often
+            return os.stat(self._file).st_ino == self._inode  # noqa: PTH116 - a put asks often
         except FileNotFoundError:
             return False
-
-    def _follow(self) -> None:
-        """Reopen if another process has rebuilt the index."""
-        if self._open is not None and not self._is_busy() and not self._is_current():
-            self._drop_connection()
 
     def _distrust(self) -> None:
         """Put a damaged index out of the way, so that whoever comes next has it rebuilt."""

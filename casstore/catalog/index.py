@@ -19,7 +19,15 @@ from casstore.catalog import statements
 from casstore.catalog.database import Database
 from casstore.catalog.places import members_here, object_rows
 from casstore.catalog.records import Claim
-from casstore.catalog.rows import PackInfo, claim_from, claim_row, pack_info, stored_from
+from casstore.catalog.rows import (
+    DamagedIndexError,
+    PackInfo,
+    claim_from,
+    claim_on,
+    claim_row,
+    pack_info,
+    stored_from,
+)
 from casstore.digest import Digest, Key
 from casstore.errors import ConfigError, NotFoundError
 from casstore.store.pack import Pack
@@ -147,10 +155,17 @@ class Index(Database):
         if not self._lock.acquire(blocking=False):
             return None
         try:
-            with self._mapped:
-                return _found(self._open, key) if self._open is not None and self._is_usable() else None
+            return _found(self._open, key) if self._open is not None and self._is_usable() else None
+        except (sqlite3.Error, DamagedIndexError):  # `find` meets it again, and has it mended
+            return None
         finally:
             self._lock.release()
+
+    def claim(self, key: Key) -> Claim | None:
+        """Return what stands for `key`, wherever its object is."""
+        with self._lock, self._mapped:
+            row = self._current().execute(statements.CLAIM, (bytes.fromhex(key),)).fetchone()
+        return None if row is None else claim_from(row)
 
     def claims(self) -> Iterator[Claim]:
         """Yield every standing claim, by key."""
@@ -159,8 +174,8 @@ class Index(Database):
 
     def known(self, digest: Digest) -> Stored | None:
         """Return what is stored here of an object."""
-        with self.reading() as connection:
-            row = connection.execute(statements.KNOWN, (bytes.fromhex(digest),)).fetchone()
+        with self._lock, self._mapped:
+            row = self._current().execute(statements.KNOWN, (bytes.fromhex(digest),)).fetchone()
         return None if row is None else stored_from(*row)
 
     def is_kept(self, digest: Digest) -> bool:
@@ -335,9 +350,9 @@ def _found(connection: sqlite3.Connection, key: Key) -> Found | None:
     row = connection.execute(statements.FIND, (bytes.fromhex(key),)).fetchone()
     if row is None:
         return None
-    content, generation, created, labels, refs, size, *rest = row
-    claim = claim_from((bytes.fromhex(key), content, generation, created, labels, refs))
-    return Found(claim, None if size is None else stored_from(content, size, *rest))
+    content, generation, created, labels, refs, *stored = row
+    claim = claim_on(key, content, generation, created, labels, refs)
+    return Found(claim, None if stored[0] is None else stored_from(content, *stored))
 
 
 def put_claim(connection: sqlite3.Connection, claim: Claim) -> None:

@@ -61,19 +61,34 @@ def claim_from(row: ClaimRow) -> Claim:
         DamagedIndexError: The row cannot be what was written.
     """
     key, content, generation, created, labels, refs = row
+    return claim_on(Key(key.hex()), content, generation, created, labels, refs)
+
+
+def claim_on(
+    key: Key, content: bytes | None, generation: int, created: int, labels: str, refs: bytes
+) -> Claim:
+    """Return the claim on `key` that the rest of a row tells.
+
+    Raises:
+        DamagedIndexError: The row cannot be what was written.
+    """
     try:
         if content is None:
-            return Tombstone(Key(key.hex()), generation, created)
-        fields = orjson.loads(labels)
-        return Entry(Key(key.hex()), Digest(content.hex()), generation, created, fields, refs_from(refs))
+            return Tombstone(key, generation, created)
+        return Entry(
+            key,
+            Digest(content.hex()),
+            generation,
+            created,
+            orjson.loads(labels),
+            refs_from(refs) if refs else (),
+        )
     except (ValueError, TypeError, AttributeError) as error:
         raise DamagedIndexError(f"the index has a damaged row: {error}") from error
 
 
 def refs_from(refs: bytes) -> tuple[Digest, ...]:
     """Return the digests that stand one behind another in `refs`."""
-    if not refs:  # as in most entries: this is on the hit path
-        return ()
     starts = range(0, len(refs), _DIGEST_BYTES)
     return tuple(Digest(refs[start : start + _DIGEST_BYTES].hex()) for start in starts)
 
@@ -97,7 +112,7 @@ def stored_from(
     place = None
     if pack is not None:
         place = Place(Digest(pack.hex()), offset, None if dictionary is None else Digest(dictionary.hex()))
-    return Stored(Digest(digest.hex()), size, stored, _load_frames(frames), place)
+    return Stored(Digest(digest.hex()), size, stored, None if frames is None else _load_frames(frames), place)
 
 
 def dump_frames(frames: Frames | None) -> bytes | None:
@@ -105,9 +120,7 @@ def dump_frames(frames: Frames | None) -> bytes | None:
     return None if frames is None else orjson.dumps([frames.stored, frames.digests])
 
 
-def _load_frames(text: bytes | None) -> Frames | None:
-    if text is None:
-        return None
+def _load_frames(text: bytes) -> Frames:
     stored, digests = _pair(orjson.loads(text))
     return Frames(tuple(stored), tuple(digests))
 

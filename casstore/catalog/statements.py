@@ -77,6 +77,8 @@ CREATE TABLE tallies(
 ) WITHOUT ROWID;
 """
 
+CLAIM = "SELECT * FROM entries WHERE key = ?"
+
 FIND = """
 SELECT e.object, e.generation, e.created, e.labels, e.refs,
     o.size, o.stored, o.frames, p.digest, o.offset, p.dictionary

@@ -17,9 +17,6 @@ import orjson
 
 from casstore.errors import FormatError
 
-_SAFE_INTEGER = 2**53 - 1
-"""The largest n such that n and n + 1 are both exact doubles (ECMAScript's Number.MAX_SAFE_INTEGER)."""
-
 _FAST_DEPTH = 100
 """orjson refuses to write more than 254 levels; deeper values take the slow path long before that."""
 
@@ -30,7 +27,10 @@ _PLAIN_FROM, _PLAIN_TO = 1e-5, 1e15
 _PLAIN_DIGITS, _PLAIN_ZEROS = 21, 6
 """ECMAScript writes plain decimals up to 21 digits before the point, and up to 5 zeros after it."""
 
-_LEAVES = frozenset({str, bool, type(None)})
+_LEAVES = frozenset({str, bool, type(None), int})
+"""Types whose values orjson writes as the RFC asks for; an integer that is too large it refuses to write."""
+
+_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 
 
 class CanonicalError(FormatError):
@@ -51,9 +51,11 @@ def canonical(value: object) -> bytes:
         CanonicalError: `value`, or something in it, is no JSON.
     """
     try:
-        return orjson.dumps(_alike(value, _FAST_DEPTH), option=orjson.OPT_SORT_KEYS)
-    except (_UnlikeError, TypeError):  # orjson, and a key that is no text, raise TypeError
+        spelled = orjson.dumps(_alike(value, _FAST_DEPTH), option=_OPTIONS)
+    except (_UnlikeError, TypeError):  # orjson raises TypeError
         return canonical_slow(value)
+    # Only ASCII keys sort alike as UTF-8 (orjson) and as UTF-16 (RFC) without a closer look.
+    return spelled if spelled.isascii() or _has_ascii_keys(value) else canonical_slow(value)
 
 
 def canonical_slow(value: object) -> bytes:
@@ -72,27 +74,26 @@ def canonical_slow(value: object) -> bytes:
 
 def _alike(value: object, depth: int) -> object:
     """Return `value` with integral floats as integers, if orjson then writes what the RFC asks for."""
-    if type(value) in _LEAVES:
-        return value
     if type(value) is dict and depth:
-        # Only ASCII keys sort alike as UTF-8 (orjson) and as UTF-16 (RFC) without a closer look.
-        if not "".join(value).isascii():
-            raise _UnlikeError
-        # Text is most of a request: it is passed here and not by a call of its own.
+        # Leaves are most of a request: they are passed here and not by a call of their own.
+        if _LEAVES.issuperset(map(type, value.values())):
+            return value
         return {
             key: item if type(item) in _LEAVES else _alike(item, depth - 1) for key, item in value.items()
         }
     if (type(value) is list or type(value) is tuple) and depth:
         return [item if type(item) in _LEAVES else _alike(item, depth - 1) for item in value]
-    return _alike_number(value)
-
-
-def _alike_number(value: object) -> int | float:
-    if type(value) is int and -_SAFE_INTEGER <= value <= _SAFE_INTEGER:
+    if type(value) in _LEAVES:
         return value
     if type(value) is float and (value == 0 or _PLAIN_FROM < abs(value) < _PLAIN_TO):
         return int(value) if value.is_integer() else value
     raise _UnlikeError
+
+
+def _has_ascii_keys(value: object) -> bool:
+    if isinstance(value, dict):
+        return "".join(value).isascii() and all(map(_has_ascii_keys, value.values()))
+    return not isinstance(value, (list, tuple)) or all(map(_has_ascii_keys, value))
 
 
 def _slow(value: object) -> str:  # noqa: PLR0911 — one return a JSON type

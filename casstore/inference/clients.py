@@ -22,7 +22,6 @@ from casstore.inference.tiers import Call
 from casstore.inference.types import (
     Chunk,
     Client,
-    Connects,
     Describes,
     Message,
     Request,
@@ -142,8 +141,11 @@ class Steps(Generic[C]):
 
     def _connect(self) -> None:
         """Before the clock starts: an SDK's first import takes longer than a call."""
-        if isinstance(self._client, Connects):
-            self._client.connect()
+        connect = getattr(
+            self._client, "connect", None
+        )  # of a client that `Connects`; to ask for that is slow
+        if connect is not None:
+            connect()
 
     def _at_hand(self, call: Call, kind: str = "response") -> Answer | None:
         """Return the answer if memory has it, or the store without waiting."""

@@ -64,7 +64,7 @@ class Guard:
     @property
     def rests(self) -> bool:
         """Whether the store is left alone now."""
-        return self._clock() < self._rests_until
+        return self._rests_until > 0 and self._clock() < self._rests_until
 
     def warn(self, topic: str, message: str, *args: object) -> None:
         """Tell a person of `message`, once for each `topic`."""

@@ -92,11 +92,11 @@ def decode(entry: Entry, content: bytes, kind: str, usage_on_hit: UsageOnHit = "
         entry.created,
     )
     reply = rest if kind == "response" else b""
-    text, stop, model = _text(head, "text"), _text(head, "stop"), _text(head, "model")
-    answer = Answer(
-        _hit(text, stop, model, reply, entry.key, original, usage_on_hit),
-        content if kind == "stream" else b"",
-    )
+    text, stop, model = head.get("text"), head.get("stop"), head.get("model")
+    if not (isinstance(text, str) and isinstance(stop, str) and isinstance(model, str)):
+        raise FormatError("a stored answer lacks its text, its stop or its model")
+    hit = _hit(text, stop, model, reply, entry.key, original, usage_on_hit)
+    answer = Answer(hit, content if kind == "stream" else b"")
     if kind == "stream":
         for _ in _events(answer):  # a replay must not fail half-way
             pass
@@ -136,7 +136,10 @@ def chunks_of(answer: Answer) -> Iterator[Chunk]:
 def _events(answer: Answer) -> Iterator[Chunk]:
     for line in answer.content.split(b"\n")[1:]:
         event = _exactly(line)
-        yield Chunk(_text(event, "text"), event.get("raw"))
+        text = event.get("text")
+        if not isinstance(text, str):
+            raise FormatError("an event of a stored stream lacks its text")
+        yield Chunk(text, event.get("raw"))
 
 
 def labels_of(request: Request, settings: Settings, response: Response, kind: str) -> dict[str, Any]:
@@ -177,9 +180,7 @@ def usage_from_json(counts: object) -> Usage:
     """Return the usage that `usage_to_json` wrote; a count that is no number is 0."""
     if not isinstance(counts, dict):
         return NO_USAGE
-    return Usage(
-        **{name: value for name, value in counts.items() if name in _USAGE_NAMES and type(value) is int}
-    )
+    return Usage(*[value if type(value) is int else 0 for value in map(counts.get, _USAGE_NAMES)])
 
 
 def number_in(labels: Mapping[str, Any], name: str) -> float | None:
@@ -219,11 +220,4 @@ def _exactly(line: bytes) -> dict[str, Any]:
         raise FormatError(f"a stored answer is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise FormatError("a stored answer is not a JSON object")
-    return value
-
-
-def _text(head: Mapping[str, Any], name: str) -> str:
-    value = head.get(name)
-    if not isinstance(value, str):
-        raise FormatError(f"a stored answer lacks its {name}")
     return value

@@ -81,22 +81,22 @@ def canonical_request(
     if volatile and not volatile.isdisjoint(body):
         body = {name: value for name, value in body.items() if name not in volatile}
     host = aliases.get(request.host, request.host) if aliases else request.host
-    return canonical(
-        {
-            "casstore": SCHEMA,
-            "kind": "request",
-            "provider": request.provider,
-            "host": host,
-            "path": request.path,
-            "query": open_query(request.query) if request.query else {},
-            "headers": service_headers(request.headers) if request.headers else {},
-            "model": request.model,
-            "body": body,
-            "namespace": namespace,
-            "sample": sample,
-        }
-        | ({"tag": tag} if tag else {})
-    )
+    material = {
+        "casstore": SCHEMA,
+        "kind": "request",
+        "provider": request.provider,
+        "host": host,
+        "path": request.path,
+        "query": open_query(request.query) if request.query else {},
+        "headers": service_headers(request.headers) if request.headers else {},
+        "model": request.model,
+        "body": body,
+        "namespace": namespace,
+        "sample": sample,
+    }
+    if tag:
+        material["tag"] = tag
+    return canonical(material)
 
 
 def canonical_call(

@@ -162,7 +162,7 @@ class Content(Tiers):
             return Entry(key, digests[0], generation, now(), labels, tuple(digests[1:]))
 
         claim = self.local.claim(key, decide, (content, *refs))
-        self._tidy()
+        self._tidy(len(content) + sum(map(len, refs)))
         return _live(claim, key)
 
     def read_entry(self, key: Key) -> tuple[Entry, bytes]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casstore.backends.atomic import sync_file
 from casstore.backends.local import LocalBackend
-from casstore.catalog.database import Connection
 from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack_here, remove_objects
 from casstore.catalog.journal import Journal
 from casstore.catalog.records import Claim, Kept
@@ -285,9 +284,8 @@ class Local:
             The claim that stands now.
         """
         objects = [self.put(content) for content in contents]
-        with self._recording() as connection:
-            found = self.index.find(key)
-            standing = None if found is None else found.claim
+        with self.index.alone, self.journal.undone_on_failure(), self.index.writing() as connection:
+            standing = self.index.claim(key)
             claim = decide(standing, [known.digest for known in objects])
             used = now()
             if claim is not standing:
@@ -306,7 +304,7 @@ class Local:
         """Store an object that is put by hand and ready at `path`, unless it is here already."""
         if self.durable:  # now, rather than while others wait to write
             sync_file(path)
-        with self._recording() as connection:
+        with self.index.alone, self.journal.undone_on_failure(), self.index.writing() as connection:
             here = self.index.known(known.digest)
             if here is None or not self.has_file(here):
                 self.backend.upload(path, self.objects.name(known.digest), consume=True)
@@ -331,12 +329,6 @@ class Local:
                 if path.stat().st_mtime_ns // 1_000_000 < long_ago:
                     path.unlink()
 
-    @contextlib.contextmanager
-    def _recording(self) -> Iterator[Connection]:
-        """Yield the index's connection in a transaction, with which the journal's lines stand or fall."""
-        with self.index.alone, self.journal.undone_on_failure(), self.index.writing() as connection:
-            yield connection
-
     def _where_it_is(self, known: Stored) -> Stored | None:
         """Return how an object that was here a moment ago is stored; None where it was evicted since."""
         if known.place is None and self.has_file(known):
@@ -348,7 +340,7 @@ class Local:
         """Return whether there is a file where an object should be, whatever it holds."""
         place = known.place
         name = self.objects.name(known.digest) if place is None else self.objects.pack_name(place.pack)
-        return self.path(name).exists()
+        return os.path.exists(f"{self.root}/{name}")  # noqa: PTH110 — on the path of every put
 
 
 def open_local(

@@ -30,6 +30,9 @@ FLUSH_AT = 1000
 AT_HAND = 128 * 1024
 """Bytes of the largest answer that is at hand: read and verified in less than a millisecond."""
 
+LOOKS = 1024
+"""How often a process asks how large the store is while it writes as much as its cap."""
+
 REMOTE_PAUSE = 60.0
 """Seconds for which a remote that failed is not asked for single objects."""
 
@@ -50,6 +53,7 @@ class Tiers:
         self._max_size = max_size
         self._remotes: dict[str, Remote] = {}
         self._paused: dict[str, float] = {}
+        self._unlooked = max_size
         self._evicting: threading.Thread | None = None
         self._flushing: threading.Thread | None = None
         self._ahead = Ahead(local, max_size)
@@ -147,7 +151,7 @@ class Tiers:
             put_objects(connection, [brought], used=now())
         if known.place is not None:
             self._ahead.missed(remote, known.place.pack)
-        self._tidy()
+        self._tidy(brought.stored)
         return brought
 
     def _bring(self, remote: Remote, known: Stored) -> Stored:
@@ -178,9 +182,17 @@ class Tiers:
             (identity, stored) for identity, stored in found if identity in known or " at " not in identity
         ]
 
-    def _tidy(self) -> None:
-        """After a write: begin an eviction, off the caller's path, if the store has outgrown its cap."""
+    def _tidy(self, added: int) -> None:
+        """After a write: begin an eviction, off the caller's path, if the store has outgrown its cap.
+
+        Args:
+            added: The bytes written, or more. Once they are a part of the cap, the store's size is asked.
+        """
         self._tidy_uses()
+        self._unlooked += added
+        if self._unlooked * LOOKS < self._max_size:
+            return
+        self._unlooked = 0
         if not _runs(self._evicting) and self.local.index.evictable() > self._max_size:
             self._evicting = threading.Thread(target=self._evict_quietly, name="casstore-evict", daemon=True)
             self._evicting.start()

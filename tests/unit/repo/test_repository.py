@@ -450,6 +450,23 @@ def test_uses_are_written_in_batches(store: Repository, monkeypatch: pytest.Monk
     assert store.local.index.collected() == 0
 
 
+# What it takes
+
+
+def test_a_hit_takes_one_statement_and_a_put_seven(store: Repository) -> None:
+    """The index is asked no more than it must be; its size once in a thousandth of the cap."""
+    fill(store, [1])
+    statements: list[str] = []
+    with store.local.index.reading() as connection:
+        connection.set_trace_callback(statements.append)
+    store.read_entry(key(1))
+    store.peek_entry(key(1))
+    assert len(statements) == 2
+    statements.clear()
+    store.put_entry(key(2), answer(2))
+    assert len(set(statements)) == 7  # each trigger tells of the statement that set it off once more
+
+
 # At hand
 
 
