@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from casstore.inference.clients import CachedClient
     from casstore.inference.http.patching import install, installed, uninstall
     from casstore.inference.http.sdks import cached, transport
-    from casstore.inference.ledger import Savings
     from casstore.inference.policy import Mode
+    from casstore.inference.savings import Savings
     from casstore.inference.types import (
         AsyncClient,
         Chunk,
@@ -106,8 +106,8 @@ _NAMES = {
     "inference.clients": ("CachedClient",),
     "inference.http.patching": ("install", "installed", "uninstall"),
     "inference.http.sdks": ("cached", "transport"),
-    "inference.ledger": ("Savings",),
     "inference.policy": ("Mode",),
+    "inference.savings": ("Savings",),
     "inference.types": (
         "AsyncClient",
         "Chunk",

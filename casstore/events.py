@@ -50,7 +50,3 @@ class Warned:
 
 Event = Started | Advanced | Finished | Warned
 OnEvent = Callable[[Event], None]
-
-
-def ignore(event: Event) -> None:
-    """Take an event and do nothing with it: the default ``on_event``."""

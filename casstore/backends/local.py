@@ -12,12 +12,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from casstore.backends import atomic
-from casstore.backends.base import Info
 from casstore.backends.counts import RequestCounter
 from casstore.backends.mapping import from_os_error, short_range
 from casstore.backends.names import check_folder, check_name, check_range, check_target, is_listed
+
+if TYPE_CHECKING:
+    from casstore.backends.base import Info
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 
@@ -168,6 +171,8 @@ class LocalBackend:
         return self._modes
 
     def _walk(self, folder: str) -> Iterator[Info]:
+        from casstore.backends.base import Info  # a process that only hits lists nothing
+
         pending = [folder]
         while pending:
             inside = pending.pop()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from casstore.catalog import statements
 from casstore.catalog.database import Database
@@ -32,6 +32,9 @@ from casstore.digest import Digest, Key
 from casstore.errors import ConfigError, NotFoundError
 from casstore.store.pack import Pack
 from casstore.store.sealed import Stored
+
+if TYPE_CHECKING:
+    from casstore.catalog.listed import Candidate, ObjectInfo, Tally
 
 _T = TypeVar("_T")
 
@@ -55,55 +58,6 @@ class Found:
 
     claim: Claim
     known: Stored | None
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """An object stored here.
-
-    Attributes:
-        digest: SHA-256 of its content.
-        size: Bytes of content.
-        stored: Bytes of its file, or of its frame in a pack.
-        used: When it was last used, in milliseconds since the Unix epoch.
-        kept: It was put by hand, and is never evicted.
-        packed: It lies in a pack.
-    """
-
-    digest: Digest
-    size: int
-    stored: int
-    used: int
-    kept: bool
-    packed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An object that may be evicted.
-
-    Attributes:
-        digest: SHA-256 of its content.
-        stored: Bytes of its file, or of its frame in a pack.
-        held: Whether a remote is believed to hold it.
-        pack: The row of the pack in which it lies; None where it has a file of its own.
-    """
-
-    digest: Digest
-    stored: int
-    held: bool
-    pack: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """One counter of the ledger: `name` of `model` at `provider` on `day` (UTC, ``YYYY-MM-DD``)."""
-
-    day: str
-    provider: str
-    model: str
-    name: str
-    value: float
 
 
 def now() -> int:
@@ -186,6 +140,8 @@ class Index(Database):
 
     def objects(self) -> Iterator[ObjectInfo]:
         """Yield every object stored here, by digest."""
+        from casstore.catalog.listed import ObjectInfo
+
         columns = "digest, size, stored, used, kept, pack IS NOT NULL"
         query = f"SELECT {columns} FROM objects WHERE digest > ? ORDER BY digest LIMIT 1000"
         yield from self._pages(
@@ -263,6 +219,8 @@ class Index(Database):
 
     def eviction_order(self) -> Generator[Candidate, None, None]:
         """Yield what may be evicted, the first to go first."""
+        from casstore.catalog.listed import Candidate
+
         self.flush()
         with self.aside() as connection, contextlib.closing(connection.execute(statements.EVICTABLE)) as rows:
             for digest, stored, pack, held in rows:
@@ -291,6 +249,8 @@ class Index(Database):
 
     def tallies(self) -> list[Tally]:
         """Return the ledger, written or not, by day."""
+        from casstore.catalog.listed import Tally
+
         self.flush()
         with self.reading() as connection:
             return [Tally(*row) for row in connection.execute("SELECT * FROM tallies")]

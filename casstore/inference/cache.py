@@ -22,7 +22,7 @@ from casstore.inference import call_log, policy
 from casstore.inference.clients import CachedClient, Outcome
 from casstore.inference.flight import Flights
 from casstore.inference.guard import Guard
-from casstore.inference.ledger import Ledger, Savings, total
+from casstore.inference.ledger import Ledger
 from casstore.inference.policy import Keep, MaxAge, Mode, Settings, effective, parse_mode
 from casstore.inference.recorded import UsageOnHit
 from casstore.inference.tiers import EntryStore, Tiers
@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # loaded when they are used: a process that only hits needs n
     from casstore.inference.prices import Prices
     from casstore.inference.pushing import Push, Pusher
     from casstore.inference.reading.explain import Explained, Explanation
+    from casstore.inference.savings import Savings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -309,6 +310,8 @@ class Cache:
 
     def savings(self) -> Savings:
         """Return what the store's ledger says: spent and saved with this store, by all processes and days."""
+        from casstore.inference.savings import total
+
         tallies = self.repository and self.guard.attempt("read its ledger", self.repository.tallies)
         return total(tallies or ())
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from casstore.catalog.records import Entry
 from casstore.digest import Key, digest_of
 from casstore.errors import NotFoundError
 from casstore.inference.guard import Guard
-from casstore.inference.ledger import Counted
 from casstore.inference.memory import Held, Memory
 from casstore.inference.policy import Mode, Settings
+
+if TYPE_CHECKING:
+    from casstore.inference.savings import Counted
 
 Peek = Callable[[Key], tuple[Entry, bytes] | None]
 """Returns an entry and its object, if both are to be had without waiting: a store may have `peek_entry`."""

@@ -9,14 +9,16 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from casstore.catalog.holding import is_held
-from casstore.catalog.index import ObjectInfo, Tally, now
+from casstore.catalog.index import now
 from casstore.catalog.records import REFS_MAX, Claim, Entry, Tombstone, dump_labels, next_generation
 from casstore.digest import DIGEST_DIGITS, Digest, Key, parse_digest, parse_key
 from casstore.errors import ConfigError, IntegrityError, NotEnoughCopiesError, NotFoundError
 from casstore.repo.tiers import AT_HAND, Tiers
+
+if TYPE_CHECKING:
+    from casstore.catalog.listed import ObjectInfo, Tally
 
 PREFIX_MIN = 4
 """Hex digits that may stand for a whole key."""
@@ -110,6 +112,7 @@ class Content(Tiers):
             NotFoundError: It is not here.
             NotEnoughCopiesError: No remote is known to hold it, and `force` is false; or packs here need it.
         """
+        from casstore.catalog.holding import is_held
         from casstore.catalog.packed import dictionaries_needed
         from casstore.repo.evict import remove
 

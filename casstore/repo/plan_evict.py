@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from casstore.catalog.index import Candidate
+from casstore.catalog.listed import Candidate
 from casstore.catalog.packed import Share
 from casstore.digest import Digest
 from casstore.repo.plan_push import TOC_ENTRY

@@ -18,7 +18,8 @@ from casstore.catalog.rows import DamagedIndexError
 from casstore.catalog.segment import read_segment
 from casstore.digest import Digest
 from casstore.errors import CasstoreError, FormatError, IntegrityError
-from casstore.events import Advanced, Finished, OnEvent, Started, Warned, ignore
+from casstore.events import Advanced, Finished, OnEvent, Started, Warned
+from casstore.quiet import ignore
 from casstore.repo.local import INDEX, JOURNAL, QUARANTINE
 from casstore.repo.plan import Failure
 from casstore.store.codec import FRAME_SIZE

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from casstore.catalog.packed import dictionaries_needed, loose_objects, packs_here, shares, written_order
 from casstore.errors import IntegrityError, NotFoundError
-from casstore.events import Advanced, Finished, OnEvent, Started, ignore
+from casstore.events import Advanced, Finished, OnEvent, Started
+from casstore.quiet import ignore
 from casstore.repo.packing import choose_dictionary, read_sample, sample_size
 from casstore.repo.plan import Failure
 from casstore.repo.plan_repack import FULL, RepackPlan, plan_merges, plan_thinning

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Self
 from casstore.backends.local import LocalBackend
 from casstore.config import Config, store_path
 from casstore.errors import CasstoreError, NotFoundError
-from casstore.events import OnEvent, ignore
+from casstore.quiet import ignore
 from casstore.repo.content import Content
 from casstore.repo.local import GRACE, Local, open_local
 from casstore.store.marker import ensure_marker, read_marker
 
 if TYPE_CHECKING:
+    from casstore.events import OnEvent
     from casstore.repo.evict import EvictReport
     from casstore.repo.gc import GcReport
     from casstore.repo.plan import Plan

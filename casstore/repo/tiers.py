@@ -11,11 +11,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from casstore.catalog.holding import remotes_holding
 from casstore.catalog.index import now, put_objects
 from casstore.digest import Digest, parse_digest
 from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
-from casstore.events import ignore
+from casstore.quiet import ignore
 from casstore.repo.ahead import Ahead
 
 if TYPE_CHECKING:
@@ -176,6 +175,8 @@ class Tiers:
 
         One that was removed from the configuration cannot be, if its URL needed more to be understood.
         """
+        from casstore.catalog.holding import remotes_holding
+
         known = {remote.identity for remote in self.config.remotes.values()} | self._remotes.keys()
         found = remotes_holding(self.local.index, digest)
         return [

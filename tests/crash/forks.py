@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from casstore.events import ignore
+from casstore.quiet import ignore
 from casstore.repo.evict import evict
 from casstore.repo.repository import Repository
 from tests.stores import key

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from casstore.catalog.index import Tally
+from casstore.catalog.listed import Tally
 from casstore.catalog.records import Entry
 from casstore.digest import Key, digest_of
 from casstore.errors import NotFoundError

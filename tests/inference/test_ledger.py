@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from casstore.inference import ledger
+from casstore.inference import savings
 from casstore.inference.cache import Cache
-from casstore.inference.ledger import Savings
+from casstore.inference.savings import Savings
 from tests.inference.fakes import HELLO, DictStore, FakeClient
 
 
@@ -39,11 +39,11 @@ def test_a_stores_ledger_is_summed() -> None:
     store.tally("p", "a", {"calls": 2, "money_spent": 0.5, "a_counter_of_tomorrow": 9})
     store.tally("p", "a", {"calls": 1})
     store.tally("p", "b", {"hits": 4, "money_saved": 0.25})
-    by_model = ledger.by_model(store.tallies())
+    by_model = savings.by_model(store.tallies())
     assert by_model == {
         ("p", "a"): Savings(calls=3, money_spent=0.5),
         ("p", "b"): Savings(hits=4, money_saved=0.25),
     }
-    total = ledger.total(store.tallies())
+    total = savings.total(store.tallies())
     assert total == Savings(calls=3, hits=4, money_spent=0.5, money_saved=0.25)
     assert isinstance(total.calls, int)

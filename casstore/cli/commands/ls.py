@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Iterable, Iterator, Mapping
 
-    from casstore.catalog.index import ObjectInfo
+    from casstore.catalog.listed import ObjectInfo
     from casstore.catalog.records import Entry
     from casstore.cli.app import Application
     from casstore.digest import Digest

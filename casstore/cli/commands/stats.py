@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from casstore.cli.app import Application
-    from casstore.inference.ledger import Savings
+    from casstore.inference.savings import Savings
     from casstore.repo.repository import Sizes
 
 _COUNTED = ("input", "cached", "output", "reasoning")
@@ -40,7 +40,7 @@ def stats(app: Application, *, tokens: bool, as_json: bool) -> None:
     a + says that there were others. Then why calls had no key, and why answers were not kept. Of the tokens
     read, some came from the provider's prompt cache; of those written, some were reasoning.
     """
-    from casstore.inference.ledger import by_model, reasons, total
+    from casstore.inference.savings import by_model, reasons, total
 
     with app.repository() as repo:
         sizes, tallies = repo.sizes(), repo.tallies()

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from casstore.catalog import database
 from casstore.catalog.index import (
     Index,
-    ObjectInfo,
     now,
     put_claim,
     put_objects,
     remove_entries_of,
     remove_objects,
 )
+from casstore.catalog.listed import ObjectInfo
 from casstore.catalog.records import Entry, Location, Tombstone
 from casstore.catalog.rows import DamagedIndexError
 from casstore.catalog.tracking import Tracking

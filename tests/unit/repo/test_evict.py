@@ -9,7 +9,7 @@ from sqlite3 import Connection
 import pytest
 
 from casstore.catalog import index as index_module
-from casstore.catalog.index import Candidate
+from casstore.catalog.listed import Candidate
 from casstore.catalog.packed import Share
 from casstore.catalog.rows import PackInfo
 from casstore.digest import Digest, digest_of
