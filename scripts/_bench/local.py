@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from scripts._bench.results import Row
 from scripts._bench.rounds import Action, best
-from scripts._bench.subjects import Subject, client, on_diskcache, on_files, store
+from scripts._bench.subjects import Subject, client, on_diskcache, on_files, pack, store
 from scripts._bench.workload import Pair, pairs
 
 DISKCACHE = "diskcache"
@@ -17,7 +18,8 @@ FILES = "files, zstd + JSON"
 INDEXED = "files + SQLite insert"
 
 _MEMORY = 1 << 30
-_HIT, _HELD, _STORE = "hit, loose object", "hit, memory tier", "hit, store alone"
+_HIT, _PACKED, _HELD = "hit, loose object", "hit, packed object", "hit, memory tier"
+_STORE, _STORE_PACKED = "hit, store alone, loose", "hit, store alone, packed"
 _FIRST = "first call, all of it"
 
 
@@ -48,16 +50,34 @@ class Local:
             self._indexed,
         )
         for subject in self._all:
-            for pair in self._held:
-                subject.put(pair)
-                assert subject.get(pair.request) == pair.response.text
+            self._fill(subject)
+        self._packed = self._filled_and_packed(folder / "packed", partial(client, memory=0))
+        self._store_packed = self._filled_and_packed(folder / "store, packed", store)
+
+    def _filled_and_packed(self, folder: Path, opened: Callable[[Path], Subject]) -> Subject:
+        subject = opened(folder)
+        self._fill(subject)
+        subject.close()
+        pack(folder)
+        return opened(folder)
+
+    def _fill(self, subject: Subject) -> None:
+        for pair in self._held:
+            subject.put(pair)
+            assert subject.get(pair.request) == pair.response.text
 
     def hits(self) -> list[Row]:
         """Return what an answer costs that is there."""
-        mine = {_HELD: self._memory, _HIT: self._loose, _STORE: self._store}
+        mine = {
+            _HELD: self._memory,
+            _HIT: self._loose,
+            _PACKED: self._packed,
+            _STORE: self._store,
+            _STORE_PACKED: self._store_packed,
+        }
         peers = {DISKCACHE: self._diskcache, FILES: self._files}
         found = best({name: self._reads(each) for name, each in {**mine, **peers}.items()}, self._rounds)
-        budgets = {(_HELD, DISKCACHE): 0.4, (_HIT, DISKCACHE): 1.5}
+        budgets = {(_HELD, DISKCACHE): 0.4, (_HIT, DISKCACHE): 1.5, (_PACKED, DISKCACHE): 1.2}
         return _rows(found, mine, peers, budgets)
 
     def misses(self) -> list[Row]:
@@ -104,7 +124,7 @@ class Local:
 
     def close(self) -> None:
         """Close all subjects."""
-        for subject in self._all:
+        for subject in (*self._all, self._packed, self._store_packed):
             subject.close()
 
     def _reads(self, subject: Subject) -> Action:

@@ -102,6 +102,12 @@ def store(folder: Path) -> Subject:
     return Subject(put, get, repository.close)
 
 
+def pack(folder: Path) -> None:
+    """Move the small objects of a store into packs, as `casstore repack` does."""
+    with Repository.open(folder) as repository:
+        repository.repack()
+
+
 def on_diskcache(folder: Path) -> Subject:
     """Return diskcache, as it comes."""
     cache = diskcache.Cache(str(folder))
