@@ -212,7 +212,9 @@ class Steps(Generic[C]):
 
     def _count(self, request: Request, call: Call, response: Response) -> None:
         counts = (
-            counts_of_hit(response) if response.hit else counts_of_call(response, keyed=call.key is not None)
+            counts_of_hit(response.original)
+            if response.hit
+            else counts_of_call(response, keyed=call.key is not None)
         )
         stored = call.settings.mode is not Mode.BYPASS
         why = self._why(request, call, response)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from casstore.inference.types import Response, Usage
+from casstore.inference.types import Original, Response, Usage
 
 if TYPE_CHECKING:
     from casstore.inference.savings import Savings
@@ -67,9 +67,8 @@ def counts_of_call(response: Response, *, keyed: bool = True) -> dict[str, float
     return counts
 
 
-def counts_of_hit(response: Response) -> dict[str, float]:
-    """Return what an answer given without a call adds to the ledger."""
-    original = response.original
+def counts_of_hit(original: Original | None) -> dict[str, float]:
+    """Return what an answer given without a call adds to the ledger, by what the first call took."""
     if original is None:
         return {"hits": 1}
     return _counts(original.usage, original.cost, original.seconds, _SAVED)

@@ -280,8 +280,7 @@ class HttpCache:
     def count_hit(self, opened: Opened, outcome: Outcome) -> None:
         """Count a reply that was given without a call."""
         if outcome.original is not None:
-            counts = counts_of_hit(Response("", "", hit=True, original=outcome.original))
-            self._count(opened.subject, counts, opened.material.key)
+            self._count(opened.subject, counts_of_hit(outcome.original), opened.material.key)
 
     def _count(self, subject: Subject, counts: Mapping[str, float], key: Key | None = None) -> None:
         self.cache.count(subject.request.provider, subject.request.model, counts, key=key)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from types import ModuleType
@@ -186,7 +185,7 @@ def body_read(library: Library, native: Any, request: HttpRequest) -> HttpReques
         body = native.content
     except library.module.RequestNotRead:
         body = native.read()
-    return replace(request, body=body)
+    return HttpRequest(request.method, request.host, request.path, request.query, request.headers, body)
 
 
 def to_send(

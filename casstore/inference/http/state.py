@@ -7,24 +7,27 @@ uploaded file, a search of the web, code that is run. It is not stored. Knows bo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
-_FIELDS: Final = (
-    "previous_response_id",
-    "previous_interaction_id",
-    "conversation",
-    "conversation_id",
-    "container",
-    "mcp_servers",
-    "web_search_options",
-    "search_parameters",
-    "search_settings",
-    "compound_custom",
-    "plugins",
-    "data_sources",
-    "connectors",
-    "cachedContent",
-    "cached_content",
+_FIELDS: Final = frozenset(
+    {
+        "previous_response_id",
+        "previous_interaction_id",
+        "conversation",
+        "conversation_id",
+        "container",
+        "mcp_servers",
+        "web_search_options",
+        "search_parameters",
+        "search_settings",
+        "compound_custom",
+        "plugins",
+        "data_sources",
+        "connectors",
+        "cachedContent",
+        "cached_content",
+    }
 )
 """Top-level fields that lean on state wherever they are set."""
 
@@ -72,21 +75,25 @@ def leans_on(body: Mapping[str, Any], raw: bytes, model: str) -> str | None:
         raw: The same, as bytes.
         model: The model asked for.
     """
-    field = next((name for name in _FIELDS if body.get(name)), None)
-    if field is None and body.get("background") is True:  # of an image it is a colour
-        field = "background"
-    if field is not None:
-        return field
+    leaning = [name for name in _FIELDS.intersection(body) if body[name]]
+    if leaning or body.get("background") is True:  # of an image it is a colour
+        return min(leaning, default="background")
     if isinstance(body.get("prompt"), dict):  # a prompt kept at the provider
         return "prompt"
     tool = next((tool for tool in _tools(body) if _is_remote(tool)), None)
     if tool is not None:
         return f"tool {_title(tool)}"
-    if any(word in model for word in _MODEL_WORDS):
+    if _searches(model):
         return f"model {model}"
-    if any(mark in raw for mark in _FILE_MARKS):
-        return _file_in(body)
+    for mark in _FILE_MARKS:
+        if mark in raw:
+            return _file_in(body)
     return None
+
+
+@lru_cache(maxsize=256)
+def _searches(model: str) -> bool:
+    return any(word in model for word in _MODEL_WORDS)
 
 
 def _tools(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
