@@ -141,11 +141,8 @@ class Steps(Generic[C]):
 
     def _connect(self) -> None:
         """Before the clock starts: an SDK's first import takes longer than a call."""
-        connect = getattr(
-            self._client, "connect", None
-        )  # of a client that `Connects`; to ask for that is slow
-        if connect is not None:
-            connect()
+        if hasattr(self._client, "connect"):  # it `Connects`: to ask for the protocol takes as long as a hit
+            self._client.connect()
 
     def _at_hand(self, call: Call, kind: str = "response") -> Answer | None:
         """Return the answer if memory has it, or the store without waiting."""

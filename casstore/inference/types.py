@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 from casstore.digest import Key
 from casstore.errors import CasstoreError
@@ -188,7 +188,6 @@ class Describes(Protocol):
         """Return what `converse`, or `stream`, would send for these arguments; needs no credentials."""
 
 
-@runtime_checkable
 class Connects(Protocol):
     """A client that has something to do before its first call."""
 
