@@ -28,8 +28,8 @@ Peek = Callable[[Key], tuple[Entry, bytes] | None]
 Kept = object
 """What memory holds: a model's answer, the JSON of a memoized function's result, a reply over HTTP."""
 
-LONG = 0.02
-"""Seconds from which a look at the store was a long one: a hundred times what is usual."""
+LONG = 0.1
+"""Seconds from which a look at the store was a long one; on a busy machine one may wait 20 ms for its turn."""
 
 PAUSE = 1.0
 """Seconds after a long look in which callers are not kept waiting for another."""
