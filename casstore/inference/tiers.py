@@ -29,7 +29,7 @@ Kept = object
 """What memory holds: a model's answer, the JSON of a memoized function's result, a reply over HTTP."""
 
 LONG = 0.1
-"""Seconds from which a look at the store was a long one; on a busy machine one may wait 20 ms for its turn."""
+"""Seconds from which a look at the store was a long one; a busy machine may keep it waiting for 20 ms."""
 
 PAUSE = 1.0
 """Seconds after a long look in which callers are not kept waiting for another."""
