@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -75,6 +76,24 @@ def test_an_entry_outlives_its_process(folder: Path, loopback: Loopback, url: st
         assert asker.post(url, json=CHAT).content == first.content
         assert cache.stats().input_saved == 5
     assert loopback.calls == 1
+
+
+@pytest.mark.parametrize("asked", [CHAT, STREAMED], ids=["whole", "stream"])
+def test_a_local_hit_of_a_task_takes_no_thread(
+    folder: Path, loopback: Loopback, url: str, asked: JSON, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the store has at hand is read on the event loop."""
+    if asked is STREAMED:
+        loopback.reply = stream(*PIECES)
+    with Cache(folder) as cache, asking("httpx", cache, streams="record") as asker:
+        asker.post(url, json=asked)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(asyncio, "to_thread", refuse)
+    with Cache(folder, memory=0) as cache, asking("httpx async", cache, streams="record") as asker:
+        assert asker.post(url, json=asked).headers["x-casstore"] == "hit"
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503, 529])
