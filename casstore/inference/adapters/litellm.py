@@ -71,6 +71,12 @@ _OVERRIDES: Final[Mapping[str, str]] = {
 """What litellm lets a call say of the cache, and the setting that it is here."""
 
 
+_LOADED_ON_A_HIT: Final = (
+    "litellm.llms.anthropic.messages.native.response_cache",
+    "litellm.llms.anthropic.pass_through.messages.response_cache",
+)
+"""What litellm loads when its cache is asked: its names in versions since about 1.106, the newest first."""
+
 _MOST: Final = 10_000
 """Inputs of embeddings that are remembered between two questions of litellm's."""
 
@@ -212,15 +218,18 @@ def _check_that_hits_work() -> None:
     Raises:
         ConfigError: Packages are missing for that.
     """
-    try:
-        import_module("litellm.llms.anthropic.pass_through.messages.response_cache")
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if not missing.startswith("litellm"):
-            raise ConfigError(
-                f"this version of litellm needs {missing} to answer from any cache: install it, "
-                "or 'litellm[proxy]', or another version of litellm"
-            ) from error
+    for name in _LOADED_ON_A_HIT:
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            missing = error.name or ""
+            if not missing.startswith("litellm"):
+                raise ConfigError(
+                    f"this version of litellm needs {missing} to answer from any cache: install it, "
+                    "or 'casstore[litellm]', or another version of litellm"
+                ) from error
+        else:
+            return
 
 
 def _wire(kwargs: Mapping[str, Any]) -> str:

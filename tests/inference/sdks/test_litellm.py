@@ -18,7 +18,8 @@ from tests.inference.sdks.loading import QUIET, sdk
 
 litellm = sdk("litellm")
 
-from casstore.litellm import CasstoreCache  # noqa: E402 — only where it is installed
+from casstore.inference.adapters import litellm as adapter  # noqa: E402 — only where it is installed
+from casstore.litellm import CasstoreCache  # noqa: E402 — likewise
 
 pytestmark = QUIET
 LONG = [{"role": "user" if turn % 2 == 0 else "assistant", "content": f"turn {turn}"} for turn in range(7)]
@@ -249,3 +250,19 @@ def test_what_has_no_key_passes(loopback: Loopback, cache: Cache) -> None:
     told = _made(cache)
     assert told.get_cache_key(model="gpt-4o", messages=LONG, strange=object()) == ""
     assert cache.reasons() == {"uncached_json": 1}
+
+
+def test_a_litellm_that_cannot_answer_from_a_cache_is_refused(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package that is missing is named, under whichever name litellm has the module that needs it."""
+    asked = []
+
+    def load(name: str) -> None:
+        asked.append(name)
+        raise ModuleNotFoundError(name="litellm.llms" if len(asked) == 1 else "fastapi")
+
+    monkeypatch.setattr(adapter, "import_module", load)
+    with pytest.raises(ConfigError, match=r"needs fastapi .* 'casstore\[litellm\]'"):
+        CasstoreCache(cache)
+    assert len(asked) == 2
