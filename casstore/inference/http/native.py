@@ -179,15 +179,6 @@ def values_of(native: Any) -> HttpRequest:
     return HttpRequest(native.method.upper(), host, plain_path(path), query, headers)
 
 
-def body_read(library: Library, native: Any, request: HttpRequest) -> HttpRequest:
-    """Return `request` with its body, which is read if it was not."""
-    try:
-        body = native.content
-    except library.module.RequestNotRead:
-        body = native.read()
-    return HttpRequest(request.method, request.host, request.path, request.query, request.headers, body)
-
-
 def to_send(
     library: Library, native: Any, *, cached: bool = False, streams: bool = False, body: bytes | None = None
 ) -> Any:
@@ -206,7 +197,9 @@ def to_send(
     if body is not None:
         changed = [pair for pair in (changed or pairs) if pair[0].lower() != "content-length"]
         content = {"content": body}
-    headers = native.headers if changed is None else [(name.encode(), value) for name, value in changed]
+    headers = native.headers
+    if changed is not None:  # as bytes: the libraries take no text beyond ASCII, and send any byte
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in changed]
     extensions = {**native.extensions, SEEN: True}
     return library.module.Request(
         native.method, native.url, headers=headers, extensions=extensions, **content
@@ -241,7 +234,7 @@ def read_reply(library: Library, response: Any, raw: bytes) -> HttpReply | Opaqu
 
 def native_reply(library: Library, reply: HttpReply) -> Any:
     """Return a reply as a response."""
-    return library.module.Response(reply.status, headers=dict(reply.headers), content=reply.body)
+    return _unread(library, reply, [(name.encode(), text.encode()) for name, text in reply.headers.items()])
 
 
 def native_miss(library: Library, reply: HttpReply, sent: list[Any]) -> Any:
@@ -255,8 +248,18 @@ def native_miss(library: Library, reply: HttpReply, sent: list[Any]) -> Any:
     if not sent or reply.headers.get(STATE_HEADER) != "miss":
         return native_reply(library, reply)
     first = sent[-1]
-    pairs = [pair for pair in first.headers.multi_items() if pair[0].lower() not in ENCODING_HEADERS]
-    pairs += [(name, reply.headers[name]) for name in (STATE_HEADER, KEY_HEADER) if name in reply.headers]
-    return library.module.Response(
-        reply.status, headers=pairs, content=reply.body, extensions=first.extensions
-    )
+    left_out = ENCODING_HEADERS | {STATE_HEADER, KEY_HEADER}
+    pairs = [pair for pair in first.headers.raw if pair[0].lower().decode("latin-1") not in left_out]
+    told = (STATE_HEADER, KEY_HEADER)
+    pairs += [(name.encode(), reply.headers[name].encode()) for name in told if name in reply.headers]
+    return _unread(library, reply, pairs, extensions=first.extensions)
+
+
+def _unread(library: Library, reply: HttpReply, headers: list[tuple[bytes, bytes]], **more: Any) -> Any:
+    """Return a response whose body is still to be read, as a transport's is.
+
+    One made with its content is closed already: it has no `elapsed`, and its raw bytes cannot be had.
+    """
+    headers = [*headers, (b"content-length", b"%d" % len(reply.body))]
+    stream = library.module.ByteStream(reply.body)
+    return library.module.Response(reply.status, headers=headers, stream=stream, **more)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from casstore.inference.http.controls import marked
 from casstore.inference.http.core import Ask, HttpCache, Opaque, Opened
-from casstore.inference.http.exchange import HttpReply
+from casstore.inference.http.exchange import HttpReply, HttpRequest
 from casstore.inference.http.material import Passed
 from casstore.inference.http.native import (
     SEEN,
     Library,
-    body_read,
     loaded,
     native_miss,
     native_reply,
@@ -43,7 +43,10 @@ def handle(http: HttpCache, library: Library, native: Any, inner: Inner) -> Any:
     """
     if SEEN in native.extensions:
         return inner(native)
-    found = http.guard.attempt("read a request", _opened, http, library, native)
+    request = http.guard.attempt("read a request", values_of, native)
+    if request is not None and http.knows(request) is not None:
+        native.read()  # not under the guard: what a program's own body raises is the program's
+    found = None if request is None else http.guard.attempt("read a request", _opened, http, native, request)
     if found is None:
         return inner(to_send(library, native))
     if isinstance(found, HttpReply):
@@ -55,9 +58,8 @@ def handle(http: HttpCache, library: Library, native: Any, inner: Inner) -> Any:
     return _whole(http, library, native, found, inner)
 
 
-def _opened(http: HttpCache, library: Library, native: Any) -> Opened | Passed | HttpReply:
-    request = values_of(native)
-    return http.open(request if http.knows(request) is None else body_read(library, native, request))
+def _opened(http: HttpCache, native: Any, request: HttpRequest) -> Opened | Passed | HttpReply:
+    return http.open(request if http.knows(request) is None else replace(request, body=native.content))
 
 
 def _whole(http: HttpCache, library: Library, native: Any, opened: Opened, inner: Inner) -> Any:
@@ -120,7 +122,7 @@ async def handle_async(http: HttpCache, library: Library, native: Any, inner: In
     """Return the response to a request of an async client; see `handle`."""
     if SEEN in native.extensions:
         return await inner(native)
-    opened = await _opened_async(http, library, native) if _in_asyncio(http) else None
+    opened = await _opened_async(http, native) if _in_asyncio(http) else None
     if opened is None:
         return await inner(to_send(library, native))
     if isinstance(opened, HttpReply):
@@ -131,13 +133,13 @@ async def handle_async(http: HttpCache, library: Library, native: Any, inner: In
     return await take(http, library, native, opened, inner)
 
 
-async def _opened_async(http: HttpCache, library: Library, native: Any) -> Opened | Passed | HttpReply | None:
+async def _opened_async(http: HttpCache, native: Any) -> Opened | Passed | HttpReply | None:
     request = http.guard.attempt("read a request", values_of, native)
     if request is None:
         return None
     if http.knows(request) is not None:
         await native.aread()
-    return http.guard.attempt("read a request", _opened, http, library, native)
+    return http.guard.attempt("read a request", _opened, http, native, request)
 
 
 def _in_asyncio(http: HttpCache) -> bool:
