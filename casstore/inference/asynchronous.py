@@ -20,19 +20,21 @@ from casstore.inference.types import AsyncClient, Chunk, Message, Response, Syst
 
 if TYPE_CHECKING:
     from casstore.inference.cache import Cache
-    from casstore.inference.flight import Flights
+    from casstore.inference.flight import Errors, Flights
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 
-async def fly(flights: Flights[T], name: Hashable, call: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+async def fly(
+    flights: Flights[T], name: Hashable, call: Callable[[], Awaitable[T]], errors: Errors = Exception
+) -> tuple[T, bool]:
     """Return the result of `call`, or of an identical call under way, and whether it was this caller's own.
 
     The caller may wait for a flight that another event loop leads.
 
     Raises:
-        Exception: What `call`, or the identical call, raised.
+        Exception: What `call` raised, or the identical call, if it is one of `errors`.
     """
     me = id(asyncio.current_task())
     while True:
@@ -52,7 +54,7 @@ async def fly(flights: Flights[T], name: Hashable, call: Callable[[], Awaitable[
         landed = loop.create_future()
         if flights.on_landing(flight, partial(_wake, loop, landed)):
             await landed
-        result = flight.shared()
+        result = flight.shared(errors)
         if result is not None:
             return result, False
 

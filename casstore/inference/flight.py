@@ -17,6 +17,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+Errors = type[Exception] | tuple[type[Exception], ...]
+"""The errors that a caller can make something of when an identical call failed with one."""
+
 
 @dataclass(slots=True, eq=False)
 class Flight(Generic[T]):
@@ -36,13 +39,13 @@ class Flight(Generic[T]):
     error: Exception | None = None
     wake: list[Callable[[], None]] = field(default_factory=list)
 
-    def shared(self) -> T | None:
-        """Return what the leader got; None if it was stopped.
+    def shared(self, errors: Errors = Exception) -> T | None:
+        """Return what the leader got; None if it was stopped, or failed with none of `errors`.
 
         Raises:
             Exception: The error the leader failed with.
         """
-        if self.error is not None:
+        if isinstance(self.error, errors):
             raise self.error
         return self.result
 
@@ -79,11 +82,11 @@ class Flights(Generic[T]):
                 flight.wake.append(wake)
             return not flight.landed
 
-    def run(self, name: Hashable, call: Callable[[], T]) -> tuple[T, bool]:
+    def run(self, name: Hashable, call: Callable[[], T], errors: Errors = Exception) -> tuple[T, bool]:
         """Return the result of `call`, or of an identical one under way, and whether it was the caller's own.
 
         Raises:
-            Exception: What `call`, or the identical call, raised.
+            Exception: What `call` raised, or the identical call, if it is one of `errors`.
         """
         me = threading.get_ident()
         while True:
@@ -93,7 +96,7 @@ class Flights(Generic[T]):
             if flight.owner == me:  # a call inside itself: waiting would never end
                 return call(), True
             self._wait(flight)
-            result = flight.shared()
+            result = flight.shared(errors)
             if result is not None:
                 return result, False
 

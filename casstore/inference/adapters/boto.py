@@ -112,6 +112,8 @@ class Bedrock:
         return response, parsed
 
     def _whole(self, opened: Opened, model: Any, params: dict[str, Any], context: Any) -> Any:
+        from botocore.exceptions import BotoCoreError, ClientError
+
         sent: list[tuple[Any, Any]] = []
 
         def send(_: Ask) -> HttpReply | Opaque:
@@ -124,7 +126,7 @@ class Bedrock:
                 return Opaque(_rebuilt(model, response, parsed, response.content))
             return HttpReply(response.status_code, plain, body)
 
-        reply = self._http.run(opened, send)
+        reply = self._http.run(opened, send, (BotoCoreError, ClientError))
         if isinstance(reply, Opaque):
             return reply.native
         if sent and reply.status >= _ERRORS:  # with all that botocore knows of this error

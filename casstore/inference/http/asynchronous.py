@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from casstore.inference.asynchronous import fly
+from casstore.inference.flight import Errors
 from casstore.inference.http.core import Ask, HttpCache, Opaque, Opened, Outcome
 from casstore.inference.http.exchange import HttpReply
 from casstore.inference.http.turns import PATIENCE, Turn, Turns, pauses
@@ -19,11 +20,13 @@ from casstore.inference.http.turns import PATIENCE, Turn, Turns, pauses
 AsyncSend = Callable[[Ask], Awaitable[HttpReply | Opaque]]
 
 
-async def run(http: HttpCache, opened: Opened, send: AsyncSend) -> HttpReply | Opaque:
+async def run(
+    http: HttpCache, opened: Opened, send: AsyncSend, errors: Errors = Exception
+) -> HttpReply | Opaque:
     """Return the reply to a request that is no stream, stored or new; see `HttpCache.run`.
 
     Raises:
-        Exception: What `send` raises, here or in an identical call under way.
+        Exception: What `send` raises, here or, if it is one of `errors`, in an identical call under way.
     """
     held = http.begin(opened)
     if held is not None:
@@ -34,7 +37,7 @@ async def run(http: HttpCache, opened: Opened, send: AsyncSend) -> HttpReply | O
             found = await asyncio.to_thread(http.look, opened)
             return found if isinstance(found, Outcome) else await _ask(http, found, send)
 
-    outcome, own = await fly(http.cache.async_http_flights, opened.call.flight, obtain)
+    outcome, own = await fly(http.cache.async_http_flights, opened.call.flight, obtain, errors)
     if not own and outcome.shared is None:
         outcome, own = await obtain(), True
     return http.given(opened, outcome, own=own)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from casstore.digest import Key
 from casstore.errors import ConfigError
@@ -43,6 +43,7 @@ from casstore.inference.types import Original, Response
 
 if TYPE_CHECKING:
     from casstore.inference.cache import Cache
+    from casstore.inference.flight import Errors
     from casstore.inference.http.judge import Verdict
     from casstore.inference.http.turns import Turn, Turns
 
@@ -111,6 +112,9 @@ class Outcome:
 
 
 Send = Callable[[Ask], HttpReply | Opaque]
+
+ASKERS_OWN: Final = frozenset({401, 402, 403, 404, 407})
+"""Statuses that may be due to who asks: the same request with another key may be answered otherwise."""
 
 
 class HttpCache:
@@ -216,7 +220,7 @@ class HttpCache:
         stored = self.store(opened, reply, verdict, seconds)
         own = HttpReply(reply.status, marked(reply.headers, "miss", opened.material.key), reply.body)
         if stored is None:
-            return Outcome(own, own)
+            return Outcome(own, None if reply.status in ASKERS_OWN else own)
         return Outcome(own, self.hit(stored).shared, stored.original)
 
     def store(
@@ -335,15 +339,16 @@ class HttpCache:
             found, reply=replace(found.reply, headers=marked(found.reply.headers, "hit", found.key))
         )
 
-    def run(self, opened: Opened, send: Send) -> HttpReply | Opaque:
+    def run(self, opened: Opened, send: Send, errors: Errors = Exception) -> HttpReply | Opaque:
         """Return the reply to a request that is no stream, stored or new.
 
         Args:
             opened: What is asked.
             send: Asks the provider.
+            errors: What the caller's library raises; it would not know those of another one.
 
         Raises:
-            Exception: What `send` raises, here or in an identical call under way.
+            Exception: What `send` raises, here or, if it is one of `errors`, in an identical call under way.
         """
         held = self.begin(opened)
         if held is not None:
@@ -354,7 +359,7 @@ class HttpCache:
                 found = self.look(opened)
                 return found if isinstance(found, Outcome) else self._ask(found, send)
 
-        outcome, own = self.cache.http_flights.run(opened.call.flight, obtain)
+        outcome, own = self.cache.http_flights.run(opened.call.flight, obtain, errors)
         if not own and outcome.shared is None:
             outcome, own = obtain(), True
         return self.given(opened, outcome, own=own)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from casstore.errors import FormatError
 
@@ -91,7 +91,7 @@ def plain_path(path: str) -> str:
     """Return `path` with each segment quoted in one way."""
     if "%" not in path and path.isascii():
         return path or "/"
-    return "/".join(quote(unquote(segment), safe=_PLAIN) for segment in path.split("/"))
+    return "/".join(quote(unquote_to_bytes(segment), safe=_PLAIN) for segment in path.split("/"))
 
 
 def lower(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, str]:

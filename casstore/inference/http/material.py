@@ -242,7 +242,8 @@ def _subject(
 def _query(query: str) -> Mapping[str, Any]:
     """Return the parameters of a query that are in a key; of one that repeats, the list of its values."""
     found: dict[str, list[str]] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    # Bytes that are no UTF-8 become what has no canonical form, and not all the same character.
+    for name, value in parse_qsl(query, keep_blank_values=True, errors="surrogateescape"):
         if not name.lower().startswith(_SIGNED) and "credential" not in name.lower():
             found.setdefault(name, []).append(value)
     return open_query({name: values[0] if len(values) == 1 else values for name, values in found.items()})

@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from casstore.errors import FormatError
 from casstore.inference.http import embeddings
 from casstore.inference.http.controls import marked
-from casstore.inference.http.core import Ask, HttpCache, Opened, Outcome
+from casstore.inference.http.core import ASKERS_OWN, Ask, HttpCache, Opened, Outcome
 from casstore.inference.http.exchange import HttpReply
 from casstore.inference.http.judge import Verdict, judge
 from casstore.inference.http.material import Material
@@ -63,7 +63,8 @@ def keep_parts(http: HttpCache, ask: Ask, reply: HttpReply, seconds: float) -> O
     if not pieces:
         own = replace(reply, headers=marked(reply.headers, "miss", opened.material.key))
         # What was asked is not what was wanted: nobody else can use such a reply unless it is an error.
-        return Outcome(own, own if verdict.reason == "status" else None)
+        shared = verdict.reason == "status" and reply.status not in ASKERS_OWN
+        return Outcome(own, own if shared else None)
     each = seconds / len(asked)
     answered = [(part, replace(reply, body=piece)) for part, piece in zip(asked, pieces, strict=True)]
     fresh = {part.material.key: _kept(http, part, answer, each) for part, answer in answered}

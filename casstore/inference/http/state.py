@@ -14,6 +14,7 @@ _FIELDS: Final = frozenset(
     {
         "previous_response_id",
         "previous_interaction_id",
+        "agent_id",
         "conversation",
         "conversation_id",
         "container",
@@ -32,39 +33,37 @@ _FIELDS: Final = frozenset(
 """Top-level fields that lean on state wherever they are set."""
 
 _TOOL_WORDS: Final = (
+    "browser",
     "code_execution",
     "code_interpreter",
-    "codeexecution",
-    "file_search",
-    "filesearch",
-    "googlemaps",
-    "google_maps",
-    "googlesearch",
-    "google_search",
-    "enterprisewebsearch",
+    "connector",
+    "image_generation",
     "mcp",
     "retrieval",
-    "tool_search",
-    "urlcontext",
-    "url_context",
-    "web_fetch",
-    "web_search",
-    "x_search",
-    "browser_search",
-    "image_generation",
-    "connector",
+    "search",
     "shell",
+    "web_fetch",
 )
-"""Words in the names or types of tools that a provider runs itself."""
+"""Words in the types of tools that a provider runs itself."""
 
 _LOCAL_TOOLS: Final = ("function", "custom", "local_shell")
 """Types of tools that the program runs."""
 
-_FILE_FIELDS: Final = ("file_id", "fileId", "fileUri", "file_uri", "vector_store_ids", "s3Location", "gcsUri")
-_FILE_MARKS: Final = tuple(f'"{name}"'.encode() for name in _FILE_FIELDS)
+_LOCAL_MARKS: Final = frozenset({"name", "function", "input_schema", "toolSpec"})
+"""Fields of a tool without a type, as Anthropic and Bedrock have them, that the program runs."""
 
-_MODEL_WORDS: Final = ("-search-", "-search", ":online", "compound", "sonar", "deep-research")
-"""Parts of the names of models that search by themselves."""
+_LOCAL_FIELDS: Final = frozenset(
+    {"functionDeclarations", "function_declarations", "computerUse", "computer_use", "cachePoint"}
+)
+"""All that an object may hold which describes tools that the program runs, as Google has them."""
+
+_FILE_FIELDS: Final = ("file_id", "fileId", "fileUri", "file_uri", "vector_store_ids", "s3Location", "gcsUri")
+_KEPT_ITEMS: Final = ("item_reference", "audio")
+_MARKS: Final = tuple(f'"{name}"'.encode() for name in (*_FILE_FIELDS, *_KEPT_ITEMS))
+"""At least one of these is in a body that names something kept at the provider."""
+
+_MODEL_WORDS: Final = ("-search-", "-search", ":online", "compound", "sonar", "deep-research", ":prompt%2F")
+"""Parts of the names of models that search by themselves, and of Bedrock's prompts, which are kept there."""
 
 
 def leans_on(body: Mapping[str, Any], raw: bytes, model: str) -> str | None:
@@ -75,7 +74,7 @@ def leans_on(body: Mapping[str, Any], raw: bytes, model: str) -> str | None:
         raw: The same, as bytes.
         model: The model asked for.
     """
-    leaning = [name for name in _FIELDS.intersection(body) if body[name]]
+    leaning = [name for name in _FIELDS.intersection(body) if _is_set(body[name])]
     if leaning or body.get("background") is True:  # of an image it is a colour
         return min(leaning, default="background")
     if isinstance(body.get("prompt"), dict):  # a prompt kept at the provider
@@ -85,9 +84,9 @@ def leans_on(body: Mapping[str, Any], raw: bytes, model: str) -> str | None:
         return f"tool {_title(tool)}"
     if _searches(model):
         return f"model {model}"
-    for mark in _FILE_MARKS:
+    for mark in _MARKS:
         if mark in raw:
-            return _file_in(body)
+            return next(_kept_in(body), None)
     return None
 
 
@@ -96,17 +95,24 @@ def _searches(model: str) -> bool:
     return any(word in model for word in _MODEL_WORDS)
 
 
+def _is_set(value: object) -> bool:
+    return bool(value) or value == {}  # options that are all left at their defaults
+
+
 def _tools(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    tools = body.get("tools")
-    if isinstance(tools, list):
-        yield from (tool for tool in tools if isinstance(tool, dict))
+    for holder in (body, body.get("toolConfig")):  # the second is Bedrock's
+        tools = holder.get("tools") if isinstance(holder, Mapping) else None
+        if isinstance(tools, list):
+            yield from (tool for tool in tools if isinstance(tool, dict))
 
 
 def _is_remote(tool: Mapping[str, Any]) -> bool:
     kind = tool.get("type")
     if isinstance(kind, str):
         return kind not in _LOCAL_TOOLS and any(word in kind.lower() for word in _TOOL_WORDS)
-    return any(word == name.lower() or name.lower().startswith(word) for name in tool for word in _TOOL_WORDS)
+    if tool.keys() & _LOCAL_MARKS:
+        return False
+    return not tool.keys() <= _LOCAL_FIELDS  # Google lets one object hold several tools
 
 
 def _title(tool: Mapping[str, Any]) -> str:
@@ -114,22 +120,22 @@ def _title(tool: Mapping[str, Any]) -> str:
     return kind if isinstance(kind, str) else next(iter(tool), "")
 
 
-def _file_in(value: object) -> str | None:
-    """Return the name of the first field, at any depth, that names a file kept elsewhere."""
-    return next(_files_in(value), None)
-
-
-def _files_in(value: object) -> Iterator[str]:
+def _kept_in(value: object) -> Iterator[str]:
+    """Yield the names of fields, at any depth, that name something kept at the provider."""
     if isinstance(value, dict):
+        if value.get("type") == "item_reference":
+            yield "item_reference"
         yield from (name for name, item in value.items() if _is_reference(name, item))
         for item in value.values():
-            yield from _files_in(item)
+            yield from _kept_in(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _files_in(item)
+            yield from _kept_in(item)
 
 
 def _is_reference(name: str, item: object) -> bool:
+    if name == "audio":  # what the model said in an earlier turn
+        return isinstance(item, dict) and isinstance(item.get("id"), str)
     if name not in _FILE_FIELDS or not item:
         return False
     # A tool may have a parameter called file_id: its description is an object and names no file.

@@ -116,7 +116,7 @@ class StreamWatch:
 
 def _is_error(name: str, value: object) -> bool:
     if not isinstance(value, dict):
-        return False
+        return name == "error"
     kind = value.get("type")
     return name == "error" or kind in ("error", "response.failed") or bool(value.get("error"))
 

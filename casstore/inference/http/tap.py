@@ -47,7 +47,7 @@ class Tap:
         self._pieces: list[bytes] = []
         self._pace: list[tuple[int, int]] = []
         self._size = 0
-        self._closed = False
+        self._over = self._closed = False
 
     def _watching(self) -> StreamWatch | None:
         subject = self._about.subject
@@ -92,6 +92,7 @@ class Tap:
 
     def end(self) -> None:
         """Say that the body is over."""
+        self._over = True
         if self._watch is not None and self._decoder is not None:
             self._watch.end()
 
@@ -117,4 +118,7 @@ class Tap:
         keep = self._http.cache.keep
         if self._watch is not None:
             return judge_stream(subject, self._status, self._watch, keep)
-        return judge(subject, HttpReply(self._status, self._headers, b"".join(self._pieces)), keep)
+        verdict = judge(subject, HttpReply(self._status, self._headers, b"".join(self._pieces)), keep)
+        if self._over or verdict.reason is not None:
+            return verdict
+        return Verdict("cut", "the body was left before its end", verdict.response)

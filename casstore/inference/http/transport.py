@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from casstore.inference.http.controls import marked
 from casstore.inference.http.core import Ask, HttpCache, Opaque, Opened
@@ -76,7 +76,7 @@ def _whole(http: HttpCache, library: Library, native: Any, opened: Opened, inner
         sent.append(response)
         return read_reply(library, response, raw)
 
-    reply = http.run(opened, send)
+    reply = http.run(opened, send, library.module.HTTPError)
     if isinstance(reply, Opaque):
         return reply.native
     return native_miss(library, reply, sent)
@@ -169,7 +169,7 @@ async def _whole_async(http: HttpCache, library: Library, native: Any, opened: O
         sent.append(response)
         return read_reply(library, response, raw)
 
-    reply = await run(http, opened, send)
+    reply = await run(http, opened, send, library.module.HTTPError)
     if isinstance(reply, Opaque):
         return reply.native
     return native_miss(library, reply, sent)
@@ -217,6 +217,34 @@ class CacheTransport:
         return getattr(self.casstore_inner, name)
 
 
+class _Shell(CacheTransport):
+    """What is common to the sync ones: the inner transport is entered, left and closed with them."""
+
+    def __enter__(self) -> Self:
+        self.casstore_inner.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.casstore_inner.__exit__(*exc)
+
+    def close(self) -> None:
+        self.casstore_inner.close()
+
+
+class _AsyncShell(CacheTransport):
+    """The same for the async ones."""
+
+    async def __aenter__(self) -> Self:
+        await self.casstore_inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.casstore_inner.__aexit__(*exc)
+
+    async def aclose(self) -> None:
+        await self.casstore_inner.aclose()
+
+
 def wrapped(http: HttpCache, inner: Any) -> Any:
     """Return a transport of httpx or httpx2 with the cache before it, of the same library and kind.
 
@@ -250,19 +278,11 @@ def _made(library: Library) -> tuple[type[Any], type[Any]]:
         inner = self.casstore_inner.handle_async_request
         return await handle_async(self.casstore_http, library, request, inner)
 
-    def close(self: Any) -> None:
-        self.casstore_inner.close()
-
-    async def aclose(self: Any) -> None:
-        await self.casstore_inner.aclose()
-
-    bases = (CacheTransport, library.module.BaseTransport)
-    async_bases = (CacheTransport, library.module.AsyncBaseTransport)
     return (
-        type("CacheTransport", bases, {"handle_request": handle_request, "close": close}),
+        type("CacheTransport", (_Shell, library.module.BaseTransport), {"handle_request": handle_request}),
         type(
             "AsyncCacheTransport",
-            async_bases,
-            {"handle_async_request": handle_async_request, "aclose": aclose},
+            (_AsyncShell, library.module.AsyncBaseTransport),
+            {"handle_async_request": handle_async_request},
         ),
     )

@@ -52,22 +52,29 @@ class Asker:
         # Else what was set when the runner was made would hold.
         return self._runner.run(asked, context=copy_context())
 
-    def pieces(self, url: str, most: int | None = None, **options: Any) -> list[bytes]:
-        """Return a stream's body as it comes; leave it after `most` pieces."""
+    @property
+    def asynchronous(self) -> bool:
+        """Whether the client is an async one."""
+        return self._runner is not None
+
+    def pieces(self, url: str, most: int | None = None, *, raw: bool = False, **options: Any) -> list[bytes]:
+        """Return a stream's body as it comes, decoded or raw; leave it after `most` pieces."""
         if self._runner is not None:
-            return self._run(self._pieces(url, most, options))
+            return self._run(self._pieces(url, most, options, raw=raw))
         found: list[bytes] = []
         with self.client.stream("POST", url, **options) as response:
-            for piece in response.iter_bytes():
+            for piece in response.iter_raw() if raw else response.iter_bytes():
                 found.append(piece)
                 if len(found) == most:
                     break
         return found
 
-    async def _pieces(self, url: str, most: int | None, options: Mapping[str, Any]) -> list[bytes]:
+    async def _pieces(
+        self, url: str, most: int | None, options: Mapping[str, Any], *, raw: bool
+    ) -> list[bytes]:
         found: list[bytes] = []
         async with self.client.stream("POST", url, **options) as response:
-            async for piece in response.aiter_bytes():
+            async for piece in response.aiter_raw() if raw else response.aiter_bytes():
                 found.append(piece)
                 if len(found) == most:
                     break

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import httpx2
 import openai
 import pytest
@@ -124,6 +125,49 @@ def test_an_error_is_shared(cache: Cache, loopback: Loopback) -> None:
     assert [answer.result() for answer in answers] == [429] * 4
     assert loopback.calls == 1
     assert cache.stats().hits == 0
+
+
+@pytest.mark.parametrize("way", ["", " async"])
+def test_what_may_be_due_to_who_asks_is_not_shared(way: str, cache: Cache, loopback: Loopback) -> None:
+    """Another key may have an answer where one that is wrong has none."""
+    go = threading.Event()
+    loopback.script.append(Canned(401, (("content-type", "application/json"),), b"{}", hold=go))
+    loopback.reply = canned(chat())
+    statuses = together(cache, loopback, go, ["httpx" + way, "httpx2" + way])
+    assert sorted(statuses) == [200, 401]
+    assert loopback.calls == 2
+
+
+@pytest.mark.parametrize("way", ["", " async"])
+def test_an_error_of_another_library_is_not_shared(way: str, cache: Cache, loopback: Loopback) -> None:
+    """A program that uses one does not know the errors of the other; it asks itself."""
+    go = threading.Event()
+    loopback.script.append(Canned(200, hold=go, cut=True))
+    loopback.reply = canned(chat())
+    first, second = together(cache, loopback, go, ["httpx" + way, "httpx2" + way])
+    assert isinstance(first, httpx.RemoteProtocolError)
+    assert second == 200
+
+
+def together(cache: Cache, loopback: Loopback, go: threading.Event, kinds: list[str]) -> list[Any]:
+    """Ask with clients of some kinds, in this order, at one moment; return their statuses or errors."""
+    flights: Any = cache.async_http_flights if "async" in kinds[0] else cache.http_flights
+
+    def ask(kind: str) -> int | Exception:
+        with asking(kind, cache) as asker:
+            try:
+                status: int = asker.post(loopback.url + CHAT_PATH, json=CHAT).status_code
+            except Exception as error:  # noqa: BLE001 — whatever it is, it is looked at
+                return error
+            return status
+
+    with ThreadPoolExecutor(len(kinds)) as pool:
+        answers = []
+        for count, kind in enumerate(kinds):
+            answers.append(pool.submit(ask, kind))
+            until(waiting(flights, count))
+        go.set()
+    return [answer.result() for answer in answers]
 
 
 @pytest.mark.parametrize("kind", ["httpx", "httpx2 async"])

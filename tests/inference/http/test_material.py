@@ -132,6 +132,13 @@ def test_the_schemes_own_port_is_no_other() -> None:
     assert key("https://api.openai.com:443/v1/chat/completions") == key()
 
 
+def test_bytes_that_are_no_text_do_not_become_one_character() -> None:
+    """Two paths stay two; a query of that kind passes by."""
+    assert key(OPENAI.replace("v1", "%FE")) != key(OPENAI.replace("v1", "%FF"))
+    assert key(OPENAI.replace("v1", "%C3%A9")) == key(OPENAI.replace("v1", "é"))
+    assert passed(asked(f"{OPENAI}?version=%FF")) == "json"
+
+
 @pytest.mark.parametrize(
     "query",
     [f"key={SECRET}", f"api_key={SECRET}", "X-Amz-Credential=A", "X-Amz-Signature=B", "x-goog-signature=C"],
@@ -294,7 +301,13 @@ def test_what_is_no_secret_stays_readable() -> None:
 
 
 STATE: list[tuple[str, JSON]] = [
-    (OPENAI, {"web_search_options": {}, "x": 1} | {"web_search_options": {"size": 1}}),
+    (OPENAI, {"web_search_options": {"size": 1}}),
+    (OPENAI, {"web_search_options": {}}),
+    (OPENAI, {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}),
+    (OPENAI, {"tools": [{"type": "live_search"}]}),
+    ("https://api.mistral.ai/v1/agents/completions", {"agent_id": "ag_1"}),
+    ("https://api.openai.com/v1/responses", {"input": [{"type": "item_reference", "id": "rs_1"}]}),
+    ("https://api.openai.com/v1/responses", {"tools": [{"type": "tool_search"}]}),
     (OPENAI, {"model": "gpt-4o-search-preview"}),
     (OPENAI, {"model": "openai/gpt-4o:online"}),
     ("https://api.openai.com/v1/responses", {"previous_response_id": "resp_1"}),
@@ -311,6 +324,10 @@ STATE: list[tuple[str, JSON]] = [
     (ANTHROPIC, {"messages": [{"content": [{"source": {"type": "file", "file_id": "f"}}]}]}),
     (GEMINI, {"tools": [{"googleSearch": {}}]}),
     (GEMINI, {"tools": [{"code_execution": {}}]}),
+    (GEMINI, {"tools": [{"functionDeclarations": [], "googleMaps": {}}]}),
+    (GEMINI, {"tools": [{"whateverComes": {}}]}),
+    (BEDROCK, {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}}),
+    (BEDROCK.replace("vendor.model-v1%3A0", "arn%3Aaws%3Abedrock%3Ax%3A1%3Aprompt%2FP"), {"model": ""}),
     (GEMINI, {"contents": [{"parts": [{"fileData": {"fileUri": "https://x/files/1"}}]}]}),
     (GEMINI, {"cachedContent": "cachedContents/1"}),
     (AZURE, {"data_sources": [{"type": "azure_search"}]}),
@@ -328,6 +345,9 @@ def test_a_tool_of_the_programs_own_is_no_state() -> None:
     tool = {"name": "web_search", "parameters": {"properties": {"file_id": {"type": "string"}}}}
     assert key(body={**CHAT, "tools": [{"type": "function", "function": tool}]})
     assert key(ANTHROPIC, {**CHAT, "tools": [{"name": "get_page", "input_schema": {"file_id": {}}}]})
+    assert key(GEMINI, {**CHAT, "tools": [{"functionDeclarations": [{"name": "google_search"}]}]})
+    assert key(BEDROCK, {**CHAT, "toolConfig": {"tools": [{"toolSpec": {}}, {"cachePoint": {}}]}})
+    assert key(body={**CHAT, "audio": {"voice": "alloy", "format": "wav"}})
 
 
 def test_the_background_of_an_image_is_no_state() -> None:

@@ -6,12 +6,15 @@ import asyncio
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import httpx
+import httpx2
 import pytest
 
+import casstore
 from casstore.inference.cache import Cache
 from casstore.inference.types import Usage
 from tests.inference.http.clients import KINDS, Asker, asking
@@ -328,6 +331,84 @@ def test_a_large_image_is_stored_once(asker: Asker, cache: Cache, url: str) -> N
     sizes = [info.size for info in repository.objects()]
     assert sizes.count(24000) == 1
     assert max(sizes) == 24000
+
+
+def test_a_response_is_read_as_any_other(asker: Asker, url: str) -> None:
+    """Its time is told, and its bytes can be had raw, of a miss and of a hit."""
+    for _ in range(2):
+        found = asker.post(url, json=CHAT)
+        assert found.elapsed.total_seconds() > 0
+        assert found.num_bytes_downloaded == len(found.content) == int(found.headers["content-length"])
+    assert b"".join(asker.pieces(url, raw=True, json=CHAT)) == found.content
+
+
+def test_headers_need_not_be_ascii(asker: Asker, loopback: Loopback, url: str) -> None:
+    """Neither a request's nor a reply's; they go through as the bytes they are."""
+    told = [("content-type", "application/json; note=\xe9"), ("x-note", "\xe9")]
+    loopback.reply = Canned(200, told, loopback.reply.body)
+    for _ in range(2):
+        found = asker.post(url, json=CHAT, headers={b"x-title": "é".encode()})
+        assert found.headers["content-type"] == told[0][1]
+    assert loopback.calls == 1
+    assert loopback.seen[0].headers["x-title"] == "é".encode().decode("latin-1")
+
+
+def test_what_a_programs_own_body_raises_is_raised(asker: Asker, loopback: Loopback, url: str) -> None:
+    """It is no fault of the cache."""
+
+    def broken() -> Iterator[bytes]:
+        yield b'{"model":'
+        raise LookupError("the program's own")
+
+    async def broken_async() -> AsyncIterator[bytes]:
+        for piece in broken():
+            yield piece
+
+    with pytest.raises(LookupError, match="the program's own"):
+        asker.post(url, content=broken_async() if asker.asynchronous else broken())
+    assert loopback.calls == 0
+
+
+def test_a_text_that_was_left_is_not_stored(cache: Cache, loopback: Loopback) -> None:
+    """Where a stream was asked for and something else came, its end must have been seen."""
+    url = loopback.url + "/v1/audio/transcriptions"
+    fields: dict[str, Any] = {"files": {"file": b"x"}, "data": {"stream": "true", "response_format": "text"}}
+    loopback.reply = stream(b"one ", b"two ", b"three", pause=0.02, kind="text/plain")
+    with asking("httpx", cache, streams="record") as asker:
+        assert len(asker.pieces(url, most=1, **fields)) == 1
+        assert cache.reasons() == {"unstored_cut": 1}
+        assert b"".join(asker.pieces(url, **fields)) == b"one two three"
+        assert b"".join(asker.pieces(url, **fields)) == b"one two three"
+    assert loopback.calls == 2
+
+
+@pytest.mark.parametrize("module", [httpx, httpx2])
+def test_a_transport_is_entered_and_left_with_the_client(module: Any, cache: Cache) -> None:
+    """As it would be without a cache before it."""
+    done: list[str] = []
+
+    class Own(module.MockTransport):  # type: ignore[misc]  # of either library
+        def __enter__(self) -> Self:
+            done.append("enter")
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            done.append("exit")
+
+        async def __aenter__(self) -> Self:
+            return self.__enter__()
+
+        async def __aexit__(self, *_: object) -> None:
+            self.__exit__()
+
+    async def use() -> None:
+        async with casstore.cached(module.AsyncClient(transport=Own(lambda _: None)), cache):
+            done.append("use")
+
+    with casstore.cached(module.Client(transport=Own(lambda _: None)), cache):
+        done.append("use")
+    asyncio.run(use())
+    assert done == ["enter", "use", "exit"] * 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
