@@ -294,14 +294,14 @@ def test_the_version_in_the_key_is_the_one_sent(
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret")
     given = make_desk("anthropic").client()
     late = AnthropicClient("claude-opus-5", base_url=provider.url)
-    pinned = AnthropicClient("claude-opus-5", base_url=provider.url, version="2023-06-01")
+    pinned = AnthropicClient("claude-opus-5", base_url=provider.url, version="2023-01-01")
     versions = []
     for client in (given, late, pinned):
         headers = client.request(HI, None, {"max_tokens": 5}).headers
         client.converse(HI, max_tokens=5)
         assert headers == {"anthropic-version": provider.seen[-1].headers["anthropic-version"]}
         versions.append(headers["anthropic-version"])
-    assert versions[0] == versions[1] != versions[2] == "2023-06-01"
+    assert versions[0] == versions[1] != versions[2] == "2023-01-01"
 
 
 def test_fields_unknown_to_the_sdk_are_sent(desk: Desk, provider: Provider) -> None:
