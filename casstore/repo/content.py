@@ -138,6 +138,7 @@ class Content(Tiers):
         labels: Mapping[str, Any] | None = None,
         refs: Sequence[bytes] = (),
         replace: bool = False,
+        created: int | None = None,
     ) -> Entry:
         """Store the answer to a key, and return the entry that stands: the first one, unless replaced.
 
@@ -147,6 +148,8 @@ class Content(Tiers):
             labels: JSON-able metadata, at most 64 KiB as JSON.
             refs: Contents of other objects that travel with the entry.
             replace: Whether this answer takes the place of an earlier one, as a new generation.
+            created: When the answer was first given, in milliseconds since the Unix epoch, where it was
+                elsewhere; not later than now, which it is by default.
 
         Raises:
             ConfigError: `labels` are no JSON or too large, or there are too many `refs`.
@@ -162,7 +165,8 @@ class Content(Tiers):
             if isinstance(standing, Entry) and not replace and self._is_reachable(standing.object):
                 return standing
             generation = 0 if standing is None else next_generation(standing)
-            return Entry(key, digests[0], generation, now(), labels, tuple(digests[1:]))
+            given = now() if created is None else min(created, now())
+            return Entry(key, digests[0], generation, given, labels, tuple(digests[1:]))
 
         claim = self.local.claim(key, decide, (content, *refs))
         self._tidy(len(content) + sum(map(len, refs)))

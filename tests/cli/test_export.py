@@ -48,10 +48,26 @@ def test_what_was_exported_comes_back_into_another_store(casstore: Run) -> None:
         assert {entry.key for entry in two.entries()} == keys
         for key in keys:
             (a, content), (b, again) = one.read_entry(key), two.read_entry(key)
-            assert (content, a.labels, a.refs) == (again, b.labels, b.refs)
+            assert (content, a.created, a.labels, a.refs) == (again, b.created, b.labels, b.refs)
     again_told = casstore("--store", "other", "import", "e.jsonl").stdout
     assert again_told == "imported 0 entries, 3 were here already\n"
     assert casstore("--store", "other", "export").stdout.count("\n") == 3
+
+
+def test_the_answer_that_was_first_given_stands_for_all(casstore: Run) -> None:
+    """It is imported in one place, while another has a later one; once they meet, both have the first."""
+    key = add_exchange("one", "eins")
+    casstore("export", "-o", "e.jsonl")
+    with Repository.open() as here, Repository.open("later") as later:
+        first = here.entry(key)
+        later.put_entry(key, b"later", created=first.created + 1)
+    casstore("--store", "importing", "import", "e.jsonl")
+    for name in ("later", "importing", "later"):
+        casstore("--store", name, "push", "./team")
+        casstore("--store", name, "pull", "./team")
+    for name in ("later", "importing"):
+        with Repository.open(name) as store:
+            assert store.entry(key) == first
 
 
 def test_import_reads_standard_input(casstore: Run) -> None:

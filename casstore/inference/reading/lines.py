@@ -36,6 +36,7 @@ class Line:
     Attributes:
         key: Its key.
         content: Its answer.
+        created: When it was first given, in milliseconds since the Unix epoch; None where it is not told.
         labels: Its labels.
         refs: What travels with it: the request first, where there is one.
         proven: The request is there, and the key is its digest.
@@ -43,6 +44,7 @@ class Line:
 
     key: Key
     content: bytes = field(repr=False)
+    created: int | None
     labels: Mapping[str, Any] = field(repr=False)
     refs: tuple[bytes, ...] = field(repr=False)
     proven: bool
@@ -134,7 +136,14 @@ def from_line(value: object) -> Line:
         raise IntegrityError(f"the answer to {key} is not the one that was written out")
     request = _request_of(value, key)
     refs = ((request,) if request is not None else ()) + _parts_of(value)
-    return Line(key, content, labels, refs, request is not None)
+    return Line(key, content, _created_in(value), labels, refs, request is not None)
+
+
+def _created_in(value: Mapping[str, Any]) -> int | None:
+    created = value.get("created")
+    if created is not None and (type(created) is not int or created < 0):
+        raise FormatError(f"an entry of no time: {str(created)[:20]!r}")
+    return created
 
 
 def _content_of(value: Mapping[str, Any]) -> bytes:

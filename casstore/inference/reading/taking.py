@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from itertools import chain
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -19,7 +20,7 @@ from casstore.digest import Key
 from casstore.errors import ConfigError, FormatError, IntegrityError, NotFoundError
 from casstore.inference.cache import Cache
 from casstore.inference.http.core import HttpCache
-from casstore.inference.http.exchange import media_type
+from casstore.inference.http.exchange import HttpReply, media_type
 from casstore.inference.http.framing import framing_for
 from casstore.inference.http.judge import Verdict, judge, judge_stream
 from casstore.inference.http.material import Passed, Subject
@@ -49,8 +50,9 @@ class Target(Protocol):
         *,
         labels: Mapping[str, Any] | None = None,
         refs: Sequence[bytes] = (),
+        created: int | None = None,
     ) -> Entry:
-        """Store an answer, unless there is one."""
+        """Store an answer, first given when `created` says, unless there is one."""
 
 
 @dataclass(slots=True)
@@ -78,14 +80,19 @@ class Taken:
         self.skipped[reason] += 1
         self.details.setdefault(reason, detail)
 
-    def put(
-        self, target: Target, key: Key, content: bytes, labels: Mapping[str, Any], refs: Sequence[bytes]
-    ) -> bool:
-        """Store an entry, unless there is one; tell whether it is new."""
+    def put(self, target: Target, key: Key, content: bytes, **more: Any) -> bool:
+        """Store an entry, unless there is one; tell whether it is new.
+
+        Args:
+            target: Where to.
+            key: Its key.
+            content: Its answer.
+            more: What else `Target.put_entry` takes.
+        """
         try:
             target.entry(key)
         except NotFoundError:
-            target.put_entry(key, content, labels=labels, refs=refs)
+            target.put_entry(key, content, **more)
             self.imported += 1
             return True
         self.present += 1
@@ -133,7 +140,8 @@ def _take_lines(target: Target, name: str, lines: Iterator[bytes], taken: Taken)
             continue
         try:
             entry = from_line(_loaded(line))
-            new = taken.put(target, entry.key, entry.content, entry.labels, entry.refs)
+            more = {"labels": entry.labels, "refs": entry.refs, "created": entry.created}
+            new = taken.put(target, entry.key, entry.content, **more)
             taken.unproven += new and not entry.proven
         except (ConfigError, FormatError, IntegrityError) as error:
             taken.failures.append((f"{name}: line {number}", str(error)))
@@ -169,7 +177,17 @@ def take_exchange(http: HttpCache, target: Target, recorded: Recorded, taken: Ta
     response: Response = http.priced(found.subject, verdict.response, 0.0)
     labels = labels_for(found.subject, settings, response)
     refs = (found.canonical, *found.objects)
-    taken.put(target, found.key, encode(recorded.reply, response), labels, refs)
+    created = _time_of(recorded.reply)
+    taken.put(target, found.key, encode(recorded.reply, response), labels=labels, refs=refs, created=created)
+
+
+def _time_of(reply: HttpReply) -> int | None:
+    """Return when a reply was sent, in milliseconds since the Unix epoch; None where it does not tell."""
+    try:
+        seconds = parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
+    except (OverflowError, ValueError):
+        return None
+    return max(0, int(seconds * 1000))
 
 
 def _verdict(cache: Cache, subject: Subject, recorded: Recorded) -> Verdict:

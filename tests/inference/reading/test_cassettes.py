@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,21 @@ def test_an_entry_that_is_here_stays(cache: Cache) -> None:
     (entry,) = cache.repository.entries()
     assert b"first" in cache.repository.read_entry(entry.key)[1]
     assert (entry.labels["provider"], entry.labels["model"]) == ("openai", "gpt-4o")
+
+
+@pytest.mark.parametrize(
+    ("date", "created"),
+    [("Tue, 12 Nov 2024 08:00:00 GMT", 1_731_398_400_000), ("yesterday", None), ("", None)],
+)
+def test_an_entry_has_the_time_that_its_reply_tells(cache: Cache, date: str, created: int | None) -> None:
+    """So its age is its age; where the reply tells none, it is the time of the import."""
+    started = time.time() * 1000
+    recorded = interaction()
+    recorded["response"]["headers"]["date"] = [date]
+    assert taken(cache, cassette(recorded)).imported == 1
+    assert isinstance(cache.repository, Repository)
+    (entry,) = cache.repository.entries()
+    assert entry.created == created if created else entry.created >= int(started)
 
 
 @pytest.mark.skipif(not interactions(), reason="the sample of real exchanges is not here")

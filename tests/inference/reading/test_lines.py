@@ -100,9 +100,9 @@ def test_whatever_is_stored_comes_back(content: bytes, request: bytes | None) ->
     """Also what no layer of casstore stored."""
     key = Key("ab" * 32) if request is None else Key(digest_of(request))
     refs = {} if request is None else {Digest(key): request}
-    entry = Entry(key, digest_of(content), 0, 1, {"a": 1}, tuple(refs))
+    entry = Entry(key, digest_of(content), 0, 7, {"a": 1}, tuple(refs))
     line = from_line(json.loads(json.dumps(to_line(entry, content, refs))))
-    assert (line.key, line.content, line.refs) == (key, content, tuple(refs.values()))
+    assert (line.key, line.content, line.created, line.refs) == (key, content, 7, tuple(refs.values()))
 
 
 @given(st.sampled_from(["http", "response", "stream", "call"]), st.binary(max_size=60))
@@ -126,6 +126,8 @@ def test_whatever_stands_in_an_answer_comes_back(kind: str, body: bytes) -> None
         ({"key": "../../etc"}, FormatError),
         ({"casstore": 2}, FormatError),
         ({"labels": 7}, FormatError),
+        ({"created": -1}, FormatError),
+        ({"created": "today"}, FormatError),
         ({"parts": 7}, FormatError),
         ({"kind": "other"}, FormatError),
         ({"head": None}, FormatError),

@@ -278,6 +278,12 @@ def test_first_answer_stands(store: Repository) -> None:
     assert store.get(first.refs[0]) == b"request"
 
 
+def test_an_answer_may_be_older_than_its_entry_and_not_younger(store: Repository) -> None:
+    """What was given elsewhere has the time that is told; one that is yet to come is now."""
+    assert store.put_entry(key(1), b"old", created=7).created == 7
+    assert 7 < store.put_entry(key(2), b"from the future", created=2**52).created < 2**42
+
+
 def test_answer_that_lost_goes_first(opened: Open) -> None:
     """The object of an answer that did not stand is the first to be evicted, the standing one is not."""
     store = opened(max_size=150)
