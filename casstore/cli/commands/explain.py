@@ -57,7 +57,7 @@ def explain(
 
     REQUEST.json, or - for standard input, is an HTTP request, an object with method, url, headers and body;
     or with --provider or --url, the parameters of an SDK's call; or a request as casstore show --json
-    prints it.
+    prints it. As google-genai rewrites its parameters, of google it is the body that is sent, and model.
     """
     from casstore.inference.reading.asked import parse_request
 

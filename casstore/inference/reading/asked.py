@@ -141,8 +141,35 @@ def _bedrock(fields: Fields) -> str:
 
 
 def _google(fields: Fields) -> str:
+    """Return the path for a body as google-genai sends it, with the model beside it.
+
+    What its calls take is another thing: texts become contents, and a ``config`` is spread over the body.
+    """
+    contents = fields.get("contents", [])
+    if "config" in fields or not isinstance(contents, list) or not all(map(_is_content, contents)):
+        raise ConfigError(
+            "google-genai rewrites what it is called with: give what it sends, as Google's REST API takes it "
+            '({"model": …, "contents": [{"role": "user", "parts": [{"text": …}]}], "generationConfig": {…}})'
+        )
     model = str(fields.pop("model", "")).removeprefix("models/")
-    return f"/models/{quote(model)}:{'generateContent' if 'contents' in fields else 'embedContent'}"
+    action = next((word for name, word in _GOOGLE.items() if name in fields), "embedContent")
+    return f"/models/{quote(model)}:{action}"
+
+
+def _is_content(value: object) -> bool:
+    return isinstance(value, Mapping) and "parts" in value
+
+
+_GOOGLE: Final = {"contents": "generateContent", "requests": "batchEmbedContents"}
+
+
+def _mistral(fields: Fields) -> str:
+    """Return the path for a call of Mistral's SDK, which says so where no stream is asked for."""
+    if "inputs" in fields:
+        fields["input"] = fields.pop("inputs")
+        return "/embeddings"
+    fields.setdefault("stream", False)
+    return "/chat/completions" if "messages" in fields else "/fim/completions"
 
 
 def _cohere(fields: Fields) -> str:
@@ -162,8 +189,8 @@ def _anthropic(_fields: Fields) -> str:
 PROVIDERS: Final[Mapping[str, tuple[str, Place]]] = {
     "openai": ("https://api.openai.com/v1", _openai),
     "anthropic": ("https://api.anthropic.com", _anthropic),
-    "google": ("https://generativelanguage.googleapis.com/v1beta", _google),
-    "mistral": ("https://api.mistral.ai/v1", _openai),
+    "google": ("", _google),  # its SDK's versions ask for different versions of the API
+    "mistral": ("https://api.mistral.ai/v1", _mistral),
     "groq": ("https://api.groq.com/openai/v1", _openai),
     "openrouter": ("https://openrouter.ai/api/v1", _openai),
     "deepseek": ("https://api.deepseek.com/v1", _openai),
@@ -202,7 +229,8 @@ def _add_version(fields: Fields, headers: dict[str, str]) -> None:
 def _joined(base: str, path: str, query: Mapping[str, Any], provider: str) -> str:
     parts = urlsplit(base)
     if not parts.hostname:
-        raise ConfigError(f"{provider} has no URL that all use: give the one your client has (--url)")
+        like = ", like https://generativelanguage.googleapis.com/v1" if provider == "google" else ""
+        raise ConfigError(f"{provider} has no URL that all use: give the one your client has (--url{like})")
     known = endpoint_at(parts.path) is not None
     whole = parts.path if known else parts.path.rstrip("/") + path
     asked = "&".join(filter(None, [parts.query, urlencode(query, doseq=True)]))

@@ -10,6 +10,9 @@ import anthropic
 import httpx2
 import openai
 import pytest
+from google import genai
+from google.genai.types import HttpOptions
+from mistralai.client import Mistral
 
 from casstore.errors import ConfigError
 from casstore.inference.http.exchange import HttpRequest
@@ -75,6 +78,45 @@ def test_a_stored_request_has_the_key_of_its_entry() -> None:
     assert read_request(json.loads(found.canonical)) == StoredForm(found.key, json.loads(found.canonical))
 
 
+def _mistral(*, api_key: str, http_client: httpx2.Client, **_: Any) -> Mistral:
+    return Mistral(api_key=api_key, client=http_client)
+
+
+def _google(*, api_key: str, http_client: httpx2.Client, **_: Any) -> genai.Client:
+    return genai.Client(api_key=api_key, http_options=HttpOptions(httpx_client=http_client))
+
+
+GENERATED: dict[str, Any] = {
+    "model": "gemini-x",
+    "contents": [{"role": "user", "parts": [{"text": "hello"}]}],
+    "generationConfig": {"temperature": 0},
+}
+EMBEDDED: dict[str, Any] = {
+    "model": "gemini-x",
+    "requests": [{"model": "models/gemini-x", "content": {"role": "user", "parts": [{"text": "hello"}]}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "call"),
+    [
+        (
+            GENERATED,
+            lambda c: c.models.generate_content(
+                model="gemini-x", contents="hello", config={"temperature": 0}
+            ),
+        ),
+        (EMBEDDED, lambda c: c.models.embed_content(model="gemini-x", contents="hello")),
+    ],
+)
+def test_of_google_the_body_is_given_as_it_is_sent(body: dict[str, Any], call: Any) -> None:
+    """With the model beside it; the SDK makes another thing of its parameters."""
+    asked = sent(_google, call)
+    version = asked.path.split("/")[1]
+    url = f"https://generativelanguage.googleapis.com/{version}"
+    assert key(read_request(body, "google", url)) == key(asked)
+
+
 @pytest.mark.parametrize(
     ("make", "provider", "call", "parameters"),
     [
@@ -111,6 +153,13 @@ def test_a_stored_request_has_the_key_of_its_entry() -> None:
             lambda c: c.beta.messages.create(**CHAT, max_tokens=5, betas=["b1", "b2"]),
             {**CHAT, "max_tokens": 5, "betas": ["b1", "b2"]},
         ),
+        (_mistral, "mistral", lambda c: c.chat.complete(**CHAT), CHAT),
+        (
+            _mistral,
+            "mistral",
+            lambda c: c.embeddings.create(model="mistral-embed", inputs=["hello"]),
+            {"model": "mistral-embed", "inputs": ["hello"]},
+        ),
     ],
 )
 def test_the_parameters_of_a_call_have_the_key_that_the_sdk_gives_it(
@@ -130,7 +179,7 @@ def test_the_parameters_of_a_call_have_the_key_that_the_sdk_gives_it(
         ("ollama", None, CHAT, "localhost:11434/api/chat"),
         (
             "google",
-            None,
+            "https://generativelanguage.googleapis.com/v1beta",
             {"model": "gemini-2.5-pro", "contents": []},
             "generativelanguage.googleapis.com/v1beta/models/gemini-2.5-pro:generateContent",
         ),
@@ -160,6 +209,10 @@ def test_a_provider_has_its_own_paths(
         ({"url": URL, "body_base64": "!"}, None, "no base64"),
         (CHAT, "nobody", "choose one of openai, anthropic"),
         (CHAT, "azure", "--url"),
+        ({"model": "gemini-x", "contents": [{"parts": []}]}, "google", "--url, like https"),
+        ({"model": "gemini-x", "contents": "hello"}, "google", "as Google's REST API takes it"),
+        ({"model": "gemini-x", "contents": ["hello"]}, "google", "as Google's REST API takes it"),
+        ({"model": "gemini-x", "contents": [], "config": {}}, "google", "as Google's REST API takes it"),
         ({"casstore": 9, "kind": "http"}, None, "not known"),
     ],
 )
