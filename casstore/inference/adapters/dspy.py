@@ -77,14 +77,16 @@ class CasstoreCache:
         **__: Any,
     ) -> None:
         """Store an answer, if it is whole."""
-        opened = self._open(request, ignored_args_for_cache_key)
+        opened = self._open(request, ignored_args_for_cache_key, again=True)
         if opened is not None:
             self._lookups.cache.guard.attempt("store an answer", self._keep, opened, value)
 
     def reset_memory_cache(self) -> None:
         """Do nothing: memory holds only what the store does."""
 
-    def _open(self, request: Mapping[str, Any], ignored: Sequence[str] | None) -> Opened | None:
+    def _open(
+        self, request: Mapping[str, Any], ignored: Sequence[str] | None, *, again: bool = False
+    ) -> Opened | None:
         left_out = (_LEFT_OUT | VOLATILE["openai"] | set(ignored or ())) - {"prompt_cache_key"}
         arguments = {name: plain(value) for name, value in request.items() if name not in left_out}
         model = str(request.get("model") or request.get("positional_arg_0") or "")
@@ -92,14 +94,14 @@ class CasstoreCache:
         provider = provider_in(model, request.get("custom_llm_provider"))
         if isinstance(request.get("request"), Mapping):
             asked = Request("dspy", "", "/dspy", str(request["request"].get("model", "")), {})
-            self._lookups.passed(asked, "a request of DSPy's own type does not tell where it goes")
+            why = "a request of DSPy's own type does not tell where it goes"
+            self._lookups.passed(asked, why, again=again)
             return None
         address = address_of(provider, request)
         body = {"function": function, "arguments": arguments, "address": address, **_limits(arguments)}
         plain_model = model.removeprefix(f"{provider}/")
-        return self._lookups.open(
-            Asked(Request(provider, host_of(provider, address), "/dspy", plain_model, body))
-        )
+        asked = Request(provider, host_of(provider, address), "/dspy", plain_model, body)
+        return self._lookups.open(Asked(asked), again=again)
 
     def _keep(self, opened: Opened, value: Any) -> None:
         kind = type(value).__name__

@@ -22,6 +22,7 @@ from casstore.inference.adapters.lookups import Asked, Lookups, spelled
 from casstore.inference.http.core import Opened
 from casstore.inference.http.judge import Verdict
 from casstore.inference.http.replies import stop_of, worst
+from casstore.inference.http.state import is_remote
 from casstore.inference.policy import why_not_stored
 from casstore.inference.types import Request, Response, Usage
 
@@ -53,6 +54,9 @@ _MESSAGES: Final[Mapping[str, Any]] = {
 }
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 """How Python prints an object that says nothing of what is in it."""
+
+_KIND: Final = re.compile(r"""['"]type['"]: ['"]([^'"]+)['"]""")
+"""A tool's type, in the description of a model that has tools."""
 
 _LIMIT: Final = re.compile(
     r"(?:max_(?:completion_|output_|new_)?tokens|maxTokens|num_predict|max_tokens_to_sample)\W+\d"
@@ -87,7 +91,7 @@ class CasstoreCache(BaseCache):
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Any]) -> None:
         """Store the generations for a prompt, if they are whole."""
-        opened = self._open(prompt, llm_string)
+        opened = self._open(prompt, llm_string, again=True)
         if opened is not None:
             self._lookups.cache.guard.attempt("store an answer", self._keep, opened, return_val, llm_string)
 
@@ -107,18 +111,30 @@ class CasstoreCache(BaseCache):
         """Do what `clear` does."""
         await asyncio.to_thread(self.clear)
 
-    def _open(self, prompt: str, llm_string: str) -> Opened | None:
+    def _open(self, prompt: str, llm_string: str, *, again: bool = False) -> Opened | None:
         # The description may hold credentials (default headers, say): only its digest is kept.
         body = {"prompt": prompt, "llm": digest_of(llm_string.encode("utf-8", "surrogatepass"))}
         request = Request("langchain", "", "/langchain", _model_in(llm_string), body)
         if _ADDRESS.search(llm_string):
-            self._lookups.passed(request, "its settings hold an object that LangChain cannot describe")
+            why = "its settings hold an object that LangChain cannot describe"
+            self._lookups.passed(request, why, again=again)
             return None
-        return self._lookups.open(Asked(request))
+        leaning = _leaning(llm_string)
+        if leaning is not None:
+            self._lookups.passed(request, f"it leans on {leaning}", reason="state", again=again)
+            return None
+        return self._lookups.open(Asked(request), again=again)
 
     def _keep(self, opened: Opened, generations: Sequence[Any], llm_string: str) -> None:
         body = spelled({"generations": [_told(each) for each in generations]})
         self._lookups.keep(opened, body, _verdict(generations, llm_string, self._lookups))
+
+
+def _leaning(llm_string: str) -> str | None:
+    """Return which part of a description leans on what the provider holds or does; None where none does."""
+    if "previous_response_id" in llm_string:
+        return "previous_response_id"
+    return next((kind for kind in _KIND.findall(llm_string) if is_remote({"type": kind})), None)
 
 
 def _model_in(llm_string: str) -> str:

@@ -131,7 +131,7 @@ class CasstoreCache(LitellmCache):  # type: ignore[misc]  # Any where litellm is
 
     def add_cache(self, result: Any, *_: Any, **kwargs: Any) -> None:
         """Store a reply, if it is whole."""
-        opened = self._open(kwargs) if kwargs.get("caching") is not False else None
+        opened = self._open(kwargs, again=True) if kwargs.get("caching") is not False else None
         if opened is not None:
             self._lookups.cache.guard.attempt("store a reply", self._keep, opened, result)
 
@@ -143,7 +143,7 @@ class CasstoreCache(LitellmCache):  # type: ignore[misc]  # Any where litellm is
         """Store the embeddings of a reply, each under the key of its input."""
         await asyncio.to_thread(self._add_items, result, kwargs)
 
-    def _open(self, kwargs: Mapping[str, Any], *, item: bool = False) -> Opened | None:
+    def _open(self, kwargs: Mapping[str, Any], *, item: bool = False, again: bool = False) -> Opened | None:
         if kwargs.get("stream") and self._streams != "record":
             return None
         model = str(kwargs.get("model") or "")
@@ -153,7 +153,7 @@ class CasstoreCache(LitellmCache):  # type: ignore[misc]  # Any where litellm is
         body = _body(kwargs) | ({"address": address} if address else {}) | ({"item": True} if item else {})
         plain = model.removeprefix(f"{provider}/")
         request = Request(provider, host_of(provider, address), "/litellm", plain, body)
-        return self._lookups.open(Asked(request, _wire(kwargs)), _overrides(kwargs))
+        return self._lookups.open(Asked(request, _wire(kwargs)), _overrides(kwargs), again=again)
 
     def _found(self, opened: Opened | None) -> Any:
         body = None if opened is None else self._lookups.find(opened)
@@ -188,7 +188,7 @@ class CasstoreCache(LitellmCache):  # type: ignore[misc]  # Any where litellm is
                 )
 
     def _add_item(self, result: Any, one: Any, index: int, kwargs: JSON) -> None:
-        opened = self._open({**kwargs, "input": one}, item=True)
+        opened = self._open({**kwargs, "input": one}, item=True, again=True)
         if opened is None:
             return
         # litellm knows in which form it takes an embedding back; it changed between versions.

@@ -22,6 +22,7 @@ from casstore.inference.http.exchange import HttpReply, HttpRequest
 from casstore.inference.http.holes import without_parts
 from casstore.inference.http.judge import Verdict, judge
 from casstore.inference.http.material import KIND, Material, Subject
+from casstore.inference.http.state import leans_on
 from casstore.inference.policy import Mode
 from casstore.inference.recorded import to_json
 from casstore.inference.request import SCHEMA, key_of
@@ -70,12 +71,15 @@ class Lookups:
         self.http: HttpCache = self.cache.http()
         self._started: dict[Key, float] = {}
 
-    def open(self, asked: Asked, overrides: Mapping[str, Any] | None = None) -> Opened | None:
+    def open(
+        self, asked: Asked, overrides: Mapping[str, Any] | None = None, *, again: bool = False
+    ) -> Opened | None:
         """Return the call, with its key; None where it passes by the cache.
 
         Args:
             asked: What is asked.
             overrides: Settings of this call that differ from the cache's.
+            again: The call was looked up before, and counted if it passed by then.
 
         Raises:
             OfflineMissError: The mode is offline, and what is asked has no key.
@@ -84,7 +88,12 @@ class Lookups:
         if settings.mode is Mode.BYPASS:
             return None
         try:
-            body, holes = without_parts(asked.request.body, to_json(asked.request.body))
+            raw = to_json(asked.request.body)
+            leaning = leans_on(_said(asked.request.body), raw, asked.request.model)
+            if leaning is not None:
+                self.passed(asked.request, f"it leans on {leaning}", reason="state", again=again)
+                return None
+            body, holes = without_parts(asked.request.body, raw)
             value = {
                 "casstore": SCHEMA,
                 "kind": KIND,
@@ -100,23 +109,25 @@ class Lookups:
             value |= {"tag": settings.tag} if settings.tag else {}
             material = canonical(value)
         except (CanonicalError, FormatError) as error:
-            self.passed(asked.request, f"it is no JSON: {error}")
+            self.passed(asked.request, f"it is no JSON: {error}", again=again)
             return None
         made = Material(key_of(material), material, asked.subject, tuple(holes.objects))
         refs = (material, *made.objects) if self.http.rules.keep_requests else ()
         described = HttpRequest("POST", asked.request.host, asked.request.path)
         return Opened(described, made, Call(settings, made.key, material, refs))
 
-    def passed(self, request: Request, why: str) -> None:
-        """Count and tell of a call that has no key.
+    def passed(self, request: Request, why: str, *, reason: str = "json", again: bool = False) -> None:
+        """Count a call that passes by, and tell of one that has no key.
 
         Raises:
             OfflineMissError: The mode is offline.
         """
         if self.http.settings({}).mode is Mode.OFFLINE:
             raise OfflineMissError(f"casstore is offline, and a call of {self.sdk} is not stored: {why}")
-        self.cache.guard.warn(self.sdk, "a call of %s is not cached: %s", self.sdk, why)
-        self.cache.count(request.provider, request.model, {"uncached_json": 1})
+        if reason == "json":
+            self.cache.guard.warn(self.sdk, "a call of %s is not cached: %s", self.sdk, why)
+        if not again:
+            self.cache.count(request.provider, request.model, {f"uncached_{reason}": 1})
 
     def find(self, opened: Opened) -> bytes | None:
         """Return the reply that is stored, counted as a hit; None where there is none; may block.
@@ -165,6 +176,13 @@ class Lookups:
             labels = entry.labels
             if labels.get("path", "").startswith(f"/{self.sdk}") and labels.get("namespace", "") == namespace:
                 self.cache.forget(entry.key)
+
+
+def _said(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields of a call, those that a framework puts into others included."""
+    more = (body.get(name) for name in ("arguments", "extra_body"))
+    found = {name: value for each in more if isinstance(each, dict) for name, value in each.items()}
+    return {**body, **found, **(found.get("extra_body") or {})}
 
 
 def spelled(value: object) -> bytes:

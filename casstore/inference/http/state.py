@@ -79,7 +79,7 @@ def leans_on(body: Mapping[str, Any], raw: bytes, model: str) -> str | None:
         return min(leaning, default="background")
     if isinstance(body.get("prompt"), dict):  # a prompt kept at the provider
         return "prompt"
-    tool = next((tool for tool in _tools(body) if _is_remote(tool)), None)
+    tool = next((tool for tool in _tools(body) if is_remote(tool)), None)
     if tool is not None:
         return f"tool {_title(tool)}"
     if _searches(model):
@@ -106,7 +106,8 @@ def _tools(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield from (tool for tool in tools if isinstance(tool, dict))
 
 
-def _is_remote(tool: Mapping[str, Any]) -> bool:
+def is_remote(tool: Mapping[str, Any]) -> bool:
+    """Tell whether a tool is one that the provider runs itself."""
     kind = tool.get("type")
     if isinstance(kind, str):
         return kind not in _LOCAL_TOOLS and any(word in kind.lower() for word in _TOOL_WORDS)

@@ -65,6 +65,14 @@ def test_the_address_is_in_the_key(loopback: Loopback) -> None:
     assert loopback.calls == 3
 
 
+def test_what_leans_on_the_provider_passes(loopback: Loopback, cache: Cache) -> None:
+    """A search may find something else tomorrow; each call is counted once."""
+    for _ in range(2):
+        model(loopback, extra_body={"web_search_options": {}})("why")
+    assert loopback.calls == 2
+    assert cache.reasons() == {"uncached_state": 2}
+
+
 def test_answers_that_are_cut_are_not_stored(loopback: Loopback) -> None:
     """An answer that a limit not in the request cut off is asked for again; with the limit it is kept."""
     loopback.reply = Canned(body=json.dumps(chat("par", "length")).encode())

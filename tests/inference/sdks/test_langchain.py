@@ -64,6 +64,17 @@ def test_tool_calls_survive(chat: Any, provider: Provider) -> None:
     assert provider.calls == 1
 
 
+def test_what_leans_on_the_provider_passes(chat: Any, cache: Cache) -> None:
+    """A tool that it runs, an earlier answer that it keeps; each call is counted once."""
+    kept = CasstoreCache(cache)
+    for more in ({"tools": [{"type": "web_search"}]}, {"previous_response_id": "resp_1"}):
+        described = chat._get_llm_string(**more)
+        assert kept.lookup("hello", described) is None
+        kept.update("hello", described, [ChatGeneration(message=AIMessage("hi"))])
+        assert kept.lookup("hello", described) is None
+    assert cache.reasons() == {"uncached_state": 4}
+
+
 def test_settings_and_servers_are_in_the_key(chat: Any, provider: Provider) -> None:
     """Another temperature, prompt or server is another call."""
     chat.invoke("hello")

@@ -245,6 +245,22 @@ def test_offline_a_miss_is_an_error(loopback: Loopback, cache: Cache) -> None:
     assert loopback.calls == 0
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"web_search_options": {}},
+        {"extra_body": {"search_parameters": {"mode": "on"}}},
+        {"tools": [{"type": "web_search_preview"}]},
+    ],
+)
+def test_what_leans_on_the_provider_passes(loopback: Loopback, cache: Cache, more: dict[str, Any]) -> None:
+    """A search may find something else tomorrow; each call is counted once."""
+    for _ in range(2):
+        litellm.completion(**ask(loopback, allowed_openai_params=["web_search_options"], **more))
+    assert loopback.calls == 2
+    assert cache.reasons() == {"uncached_state": 2}
+
+
 def test_what_has_no_key_passes(loopback: Loopback, cache: Cache) -> None:
     """An argument that is no JSON makes a call that is answered and not stored."""
     told = _made(cache)
