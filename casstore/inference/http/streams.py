@@ -209,6 +209,16 @@ class _Transcript(_Whole):
         return FINAL
 
 
+class _Images(_Whole):
+    """OpenAI's images: over with the one that is no part any more."""
+
+    def add(self, event: JSON) -> str:
+        if event.get("type") not in ("image_generation.completed", "image_edit.completed"):
+            return RUNNING
+        self._reading = read("images", {"data": [event], "usage": event.get("usage")})
+        return FINAL
+
+
 class _Texts:
     """Streams of texts, whose last event tells the rest."""
 
@@ -307,6 +317,7 @@ class _Invoke:
 
     def __init__(self) -> None:
         self._messages = MessageAssembler()
+        self._converse = _Converse()
         self._texts: list[str] = []
         self._stop = UNFINISHED
         self._usage = Usage()
@@ -315,6 +326,8 @@ class _Invoke:
         inner = json.loads(b64decode(event["chunk"]["bytes"]))
         if "type" in inner:
             self._messages.add(inner)
+        elif not _CONVERSE.isdisjoint(inner):
+            self._converse.add(inner)
         else:
             self._other(inner)
         metrics = inner.get(_METRICS)
@@ -338,7 +351,14 @@ class _Invoke:
         message = self._messages.response()
         if message is not None:
             return Reading(ended(message))
+        nova = self._converse.reading()
+        if nova.response is not _NO_ANSWER:
+            return Reading(replace(nova.response, usage=self._usage))
         return Reading(Response("".join(self._texts), self._stop, self._usage))
+
+
+_CONVERSE: Final = frozenset({"messageStart", "contentBlockDelta", "messageStop", "metadata"})
+"""Events of Amazon's own models, which say the same through invoke as through converse."""
 
 
 FOLLOWERS: Final[Mapping[str, Callable[[], Follower]]] = {
@@ -347,6 +367,7 @@ FOLLOWERS: Final[Mapping[str, Callable[[], Follower]]] = {
     "completions": _Completions,
     "converse": _Converse,
     "gemini": _Gemini,
+    "images": _Images,
     "invoke": _Invoke,
     "messages": _Messages,
     "ollama": _Ollama,

@@ -266,6 +266,23 @@ STREAMS: list[tuple[str, str, list[bytes]]] = [
         ],
     ),
     ("completions", SSE, [sse({"choices": [{"text": "hi", "finish_reason": "stop"}]}), sse("[DONE]")]),
+    (
+        "invoke stream",  # of Amazon's own models
+        AWS,
+        [
+            invoked({"contentBlockDelta": {"delta": {"text": "hi"}}}),
+            invoked({"messageStop": {"stopReason": "end_turn"}}),
+            invoked({"metadata": {}} | METRICS),
+        ],
+    ),
+    (
+        "transcript",
+        SSE,
+        [
+            sse({"type": "transcript.text.delta", "delta": "hi"}),
+            sse({"type": "transcript.text.done", "text": "hi"}),
+        ],
+    ),
 ]  # fmt: skip
 IDS = [f"{row[0]}, {row[1]}" for row in STREAMS]
 
@@ -291,6 +308,16 @@ def test_a_stream_is_stored_once_its_last_event_was_seen(wire: str, kind: str, p
     assert (found.reason, found.response.text.replace("hihi", "hi")) == (None, "hi")
     assert watched(wire, kind, [whole]) == found
     assert watched(wire, kind, pieces[:-1], end=False).reason == "cut"
+
+
+def test_an_image_that_came_in_parts_is_stored_once_it_is_whole() -> None:
+    """With what it used."""
+    part = sse({"type": "image_generation.partial_image", "b64_json": "QQ=="})
+    usage = {"input_tokens": 5, "output_tokens": 3}
+    whole = sse({"type": "image_generation.completed", "b64_json": "QUE=", "usage": usage})
+    found = watched("images", SSE, [part, whole], end=False)
+    assert (found.reason, found.response.usage) == (None, Usage(5, 3))
+    assert watched("images", SSE, [part]).reason == "cut"
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -325,7 +352,8 @@ def test_what_a_stream_used_is_read() -> None:
     pieces = [sse(event) for event in chat_events("hi")]
     assert watched("chat", SSE, pieces).response.usage == Usage(5, 3, 2, 1)
     assert watched("messages", SSE, STREAMS[2][2]).response.usage == Usage(5, 3)
-    assert watched("invoke stream", AWS, STREAMS[9][2]).response.usage == Usage(5, 3)
+    for row in (8, 9, 12):
+        assert watched("invoke stream", AWS, STREAMS[row][2]).response.usage == Usage(5, 3)
 
 
 ROWS = st.lists(
