@@ -57,6 +57,7 @@ _ENDINGS: Final[Mapping[str, str]] = {
     "model_length": "length",
     "tool_call": "tool_use",
     "tool_calls": "tool_use",
+    "function_call": "tool_use",
     "content_filter": "filtered",
     "content_filtered": "filtered",
     "guardrail_intervened": "filtered",
@@ -100,10 +101,18 @@ def ended(response: Response) -> Response:
     return response if stop == response.stop_reason else replace(response, stop_reason=stop, reply=b"")
 
 
+def unfinished(response: Response) -> Response:
+    """Return `response`, of which some candidate did not come to its end."""
+    return replace(response, stop_reason=UNFINISHED, reply=b"")
+
+
 def _chat(body: JSON) -> Reading:
-    response = openai.parse({**body, "choices": [_with_reason(choice) for choice in body["choices"]]})
-    messages = [choice.get("message") or {} for choice in body["choices"]]
-    return Reading(ended(response), any(map(_has_more, messages)))
+    choices = [_with_reason(choice) for choice in body["choices"]]
+    response = ended(openai.parse({**body, "choices": choices}))
+    messages = [choice.get("message") or {} for choice in choices]
+    if UNFINISHED in [stop_of(choice["finish_reason"]) for choice in choices]:
+        response = unfinished(response)
+    return Reading(response, any(map(_has_more, messages)))
 
 
 def _with_reason(choice: JSON) -> JSON:

@@ -28,6 +28,7 @@ from casstore.inference.http.replies import (
     read_ollama,
     read_responses,
     stop_of,
+    unfinished,
     worst,
 )
 from casstore.inference.types import Response, Usage
@@ -121,15 +122,35 @@ def _is_error(name: str, value: object) -> bool:
     return name == "error" or kind in ("error", "response.failed") or bool(value.get("error"))
 
 
+class _Candidates:
+    """How each of several candidates ended, by its index."""
+
+    def __init__(self) -> None:
+        self._stops: dict[int, str] = {}
+
+    def add(self, candidates: list[JSON], reason: str) -> None:
+        """Take the candidates of an event; `reason` is the field that tells of an end."""
+        for each in candidates:
+            index, word = each.get("index", 0), each.get(reason)
+            if word or index not in self._stops:
+                self._stops[index] = stop_of(word)
+
+    def stop(self) -> str:
+        """Return what counts for the whole."""
+        return worst(list(self._stops.values()))
+
+
 class _Chat:
     """Chat completions: over with ``[DONE]``."""
 
     def __init__(self) -> None:
         self._assembler = ChatAssembler()
+        self._candidates = _Candidates()
         self._more = False
 
     def add(self, event: JSON) -> str:
         self._assembler.add(event)
+        self._candidates.add(event.get("choices") or [], "finish_reason")
         deltas = (choice.get("delta") or {} for choice in event.get("choices") or ())
         self._more = self._more or any(
             delta.get("audio") or delta.get("images") or isinstance(delta.get("content"), list)
@@ -138,7 +159,10 @@ class _Chat:
         return RUNNING
 
     def reading(self) -> Reading:
-        return Reading(ended(self._assembler.response() or _NO_ANSWER), self._more)
+        response = ended(self._assembler.response() or _NO_ANSWER)
+        if self._candidates.stop() == UNFINISHED:
+            response = unfinished(response)
+        return Reading(response, self._more)
 
 
 class _Completions:
@@ -146,23 +170,21 @@ class _Completions:
 
     def __init__(self) -> None:
         self._texts: list[str] = []
-        self._stops: dict[int, str] = {}
+        self._candidates = _Candidates()
         self._usage: object = None
         self._model = ""
 
     def add(self, event: JSON) -> str:
         self._usage = event.get("usage") or self._usage
         self._model = str(event.get("model") or self._model)
-        for choice in event.get("choices") or ():
-            self._texts.append(str(choice.get("text") or ""))
-            if choice.get("finish_reason"):
-                self._stops[choice.get("index", 0)] = stop_of(choice["finish_reason"])
+        choices = event.get("choices") or []
+        self._candidates.add(choices, "finish_reason")
+        self._texts += [str(choice.get("text") or "") for choice in choices]
         return RUNNING
 
     def reading(self) -> Reading:
         usage = read("chat", {"choices": [], "usage": self._usage}).response.usage
-        stop = worst(list(self._stops.values()))
-        return Reading(Response("".join(self._texts), stop, usage, self._model))
+        return Reading(Response("".join(self._texts), self._candidates.stop(), usage, self._model))
 
 
 class _Messages:
@@ -238,27 +260,33 @@ class _Gemini(_Texts):
 
     def __init__(self) -> None:
         super().__init__()
+        self._candidates = _Candidates()
         self._called = False
 
     def add(self, event: JSON) -> str:
         found = read_gemini(event)
         self._texts.append(found.response.text)
         self._more = self._more or found.content
-        parts = [part for each in event.get("candidates") or () for part in _gemini_parts(each)]
+        candidates = event.get("candidates") or []
+        self._candidates.add(candidates, "finishReason")
+        parts = [part for each in candidates for part in _gemini_parts(each)]
         self._called = self._called or any("functionCall" in part for part in parts)
         finished = found.response.stop_reason != UNFINISHED
         if finished or self._last.stop_reason == UNFINISHED:
             self._last = found.response
         elif found.response.usage != Usage():  # told after the end
             self._last = replace(self._last, usage=found.response.usage)
-        return ENDED if self._last.stop_reason != UNFINISHED else RUNNING
+        return ENDED if self._stop() != UNFINISHED else RUNNING
+
+    def _stop(self) -> str:
+        if self._last.stop_reason in ("filtered", UNFINISHED):  # a prompt that was blocked has no candidates
+            return self._last.stop_reason
+        stop = self._candidates.stop()
+        return "tool_use" if self._called and stop == "end" else stop
 
     def reading(self) -> Reading:
         found = super().reading()
-        if self._called and found.response.stop_reason == "end":
-            answer = found.response
-            return Reading(Response(answer.text, "tool_use", answer.usage, answer.model), found.content)
-        return found
+        return replace(found, response=replace(found.response, stop_reason=self._stop()))
 
 
 def _gemini_parts(candidate: JSON) -> list[JSON]:

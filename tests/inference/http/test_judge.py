@@ -320,6 +320,36 @@ def test_an_image_that_came_in_parts_is_stored_once_it_is_whole() -> None:
     assert watched("images", SSE, [part]).reason == "cut"
 
 
+CHOICE: JSON = {"message": {"content": "x"}, "delta": {"content": "x"}, "text": "x"}
+CANDIDATE: JSON = {"content": {"parts": [{"text": "x"}]}}
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [("stop", None), ("length", "truncated"), (None, "unfinished"), ("a new word", "unfinished")],
+)
+@pytest.mark.parametrize("wire", ["chat", "completions", "gemini"])
+def test_of_several_candidates_the_one_that_ended_worst_counts(
+    wire: str, second: str | None, reason: str | None
+) -> None:
+    """Of a reply, and of a stream in which they end one after the other."""
+    google = wire == "gemini"
+    name, field = ("finishReason", "candidates") if google else ("finish_reason", "choices")
+    word = "MAX_TOKENS" if google and second == "length" else second
+    ends = [
+        {**(CANDIDATE if google else CHOICE), "index": at, name: each}
+        for at, each in enumerate(("stop", word))
+    ]
+    assert verdict(wire, {field: ends}).reason == reason
+    begun = [{field: [{**each, name: None}]} for each in ends]
+    for order in (ends, ends[::-1]):
+        events = [sse(each) for each in (*begun, *({field: [each]} for each in order))]
+        found = watched(
+            "gemini stream" if google else wire, SSE, [*events, *([] if google else [sse("[DONE]")])]
+        )
+        assert found.reason == ("cut" if google and reason == "unfinished" else reason)
+
+
 @pytest.mark.parametrize("place", range(3))
 def test_an_error_in_a_stream_is_for_ever(place: int) -> None:
     """Though an ending follows."""
