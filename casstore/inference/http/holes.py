@@ -32,12 +32,15 @@ _SECRET_NAMES: Final = frozenset(
         "accesskey",
         "accesskeyid",
         "accesstoken",
+        "apisecret",
+        "apitoken",
         "authtoken",
         "awssecretaccesskey",
         "awssessiontoken",
         "bearertoken",
         "clientsecret",
         "connectionstring",
+        "idtoken",
         "password",
         "passwd",
         "privatekey",
@@ -46,6 +49,8 @@ _SECRET_NAMES: Final = frozenset(
         "secretaccesskey",
         "secretkey",
         "sessiontoken",
+        "subscriptionkey",
+        "token",
     }
 )
 """Names of fields whose text is a secret, in lower case and without ``-`` and ``_``."""

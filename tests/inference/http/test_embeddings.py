@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 from typing import Any
 
 import openai
@@ -27,15 +29,22 @@ class Embedder(Loopback):
 
     def take(self, request: Arrived) -> Canned:
         """Note a request, and return its embeddings."""
-        canned_one = super().take(request)
-        return canned(reply(json.loads(request.body)["input"])) if canned_one.status == 200 else canned_one
+        canned_one, body = super().take(request), json.loads(request.body)
+        encoded = body.get("encoding_format") == "base64"
+        return canned(reply(body["input"], encoded=encoded)) if canned_one.status == 200 else canned_one
 
 
-def reply(inputs: Any) -> JSON:
+def vector(text: Any, *, encoded: bool) -> Any:
+    """Return the embedding of a text, as an array, or as the base64 of one."""
+    numbers = [float(len(text)), float(hash(str(text)) % 97)]
+    return base64.b64encode(struct.pack("<2f", *numbers)).decode() if encoded else numbers
+
+
+def reply(inputs: Any, *, encoded: bool = False) -> JSON:
     """Return the reply to inputs."""
     inputs = inputs if isinstance(inputs, list) else [inputs]
     data = [
-        {"object": "embedding", "index": place, "embedding": [float(len(each)), float(hash(str(each)) % 97)]}
+        {"object": "embedding", "index": place, "embedding": vector(each, encoded=encoded)}
         for place, each in enumerate(inputs)
     ]
     used = sum(len(each) for each in inputs) + 1
@@ -117,13 +126,20 @@ def test_embeddings_are_not_split_unless_asked_to(cache: Cache, embedder: Loopba
     assert embedder.calls == 2
 
 
-def test_the_sdk_reads_base64_and_arrays(cache: Cache, embedder: Loopback) -> None:
-    """Of a split reply, too."""
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("options", [{}, {"encoding_format": "float"}])
+def test_the_sdk_reads_base64_and_arrays(
+    split: bool, options: dict[str, Any], cache: Cache, embedder: Loopback
+) -> None:
+    """It asks for base64 by itself; of a split reply, too."""
     client = openai.OpenAI(base_url=embedder.url + "/v1", api_key="none")
-    with casstore.cached(client, cache, split_embeddings=True):
-        one = client.embeddings.create(model="m", input=["a", "bb"], encoding_format="float")
-        two = client.embeddings.create(model="m", input=["bb", "a"], encoding_format="float")
-    assert [each.embedding for each in one.data] == [each.embedding for each in reversed(two.data)]
+    with casstore.cached(client, cache, split_embeddings=split):
+        found = [client.embeddings.create(model="m", input=["a", "bb"], **options) for _ in range(2)]
+        if split:
+            found.append(client.embeddings.create(model="m", input=["bb", "a"], **options))
+            found[2].data.reverse()
+    expected = [vector("a", encoded=False), vector("bb", encoded=False)]
+    assert [[each.embedding for each in one.data] for one in found] == [expected] * len(found)
     assert embedder.calls == 1
 
 

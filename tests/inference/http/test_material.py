@@ -277,6 +277,8 @@ def test_text_that_only_looks_like_base64_stays() -> None:
         {"dataset": {"authentication": {"type": "api_key", "key": SECRET}}},
         {"Authorization": f"Bearer {SECRET}"},
         {"client_secret": SECRET},
+        {"token": SECRET},
+        {"subscription-key": SECRET},
         {"options": [{"password": SECRET}]},
     ],
 )

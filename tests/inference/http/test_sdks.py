@@ -285,14 +285,20 @@ def test_a_transport_for_a_client_of_ones_own(cache: Cache, loopback: Loopback) 
 
 
 def test_chat_openai_of_langchain(cache: Cache, loopback: Loopback, runner: asyncio.Runner) -> None:
-    """Sync and async, one entry."""
+    """Sync and async, wrapped or given an HTTP client, one entry."""
     loopback.reply = canned(chat())
-    model = sdk("langchain_openai").ChatOpenAI(model="gpt-4o", base_url=loopback.url + "/v1", api_key="x")
+    make, options = sdk("langchain_openai").ChatOpenAI, {"base_url": loopback.url + "/v1", "api_key": "x"}
+    model = make(model="gpt-4o", **options)
+    library: Any = httpx2 if isinstance(model.root_client._client, httpx2.Client) else httpx
     casstore.cached(model, cache)
-    texts = [model.invoke("hello").content, settled(runner, model.ainvoke("hello")).content]
+    http_client = casstore.cached(library.Client(), cache)
+    given = make(model="gpt-4o", http_client=http_client, **options)
+    texts = [each.invoke("hello").content for each in (model, given)]
+    texts.append(settled(runner, model.ainvoke("hello")).content)
     settled(runner, model.root_async_client.close())
     model.root_client.close()
-    assert texts == ["hi", "hi"]
+    http_client.close()
+    assert texts == ["hi"] * 3
     assert loopback.calls == 1
 
 

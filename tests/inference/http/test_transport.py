@@ -314,6 +314,36 @@ def test_requests_are_stored_beside_replies(asker: Asker, cache: Cache, url: str
     assert json.loads(body) == chat()
 
 
+EVERYWHERE: JSON = {
+    "api_key": SECRET,
+    "metadata": {"authorization": SECRET},
+    "tools": [{"type": "function", "function": {"name": "f"}, "headers": {"x-anything": SECRET}}],
+    "extra": [{"credentials": {"user": SECRET}, "nested": {"client_secret": SECRET, "Password": SECRET}}],
+}
+"""A body with credentials wherever a field tells of one."""
+
+QUERY = (
+    "key={0}&api_key={0}&access_token={0}&sig={0}&X-Amz-Credential={0}&x-goog-signature={0}&code_secret={0}"
+)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_no_credential_is_kept_of_any_place(
+    stored: bool, asker: Asker, cache: Cache, loopback: Loopback
+) -> None:
+    """Of a URL, its query, headers, or the body's fields; of an answer or of a refusal."""
+    loopback.reply = canned(chat(), 200 if stored else 401, set_cookie=SECRET, x_request_id=SECRET)
+    named = ("authorization", "api-key", "x-api-key", "x-goog-api-key", "x-amz-security-token", "cookie")
+    own = ("proxy-authorization", "openai-organization", "x-anything", "anthropic-organization-id")
+    url = loopback.url.replace("://", f"://user:{SECRET}@") + CHAT_PATH + "?" + QUERY.format(SECRET)
+    for body in (EVERYWHERE, {**EVERYWHERE, "stream": True}, {**EVERYWHERE, "background": True}):
+        asker.post(url, json={**CHAT, **body}, headers=dict.fromkeys((*named, *own), SECRET))
+    cache.flush()
+    assert loopback.calls == 3
+    assert loopback.seen[0].headers["x-api-key"] == SECRET
+    assert len(list(cache.repository.entries())) == stored  # type: ignore[union-attr]  # a Repository
+
+
 def test_requests_need_not_be_stored(cache: Cache, url: str) -> None:
     """For those who do not want them in a bucket."""
     with asking("httpx", cache, keep_requests=False) as asker:
