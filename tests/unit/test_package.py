@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,29 @@ def test_a_local_hit_loads_nothing_heavy(folder: Path) -> None:
         check=True,
     )
     assert told.stdout == "answer\n[]\n"
+
+
+ROOT = Path(__file__).parents[2]
+NO_SDK = {"bench", "cassettes", "dev"}
+
+
+def rows() -> dict[tuple[str, str], tuple[str, str]]:
+    """Return the rows of ``scripts/sdks.txt``: of an extra and an end, the package and all requirements."""
+    lines = (ROOT / "scripts" / "sdks.txt").read_text(encoding="utf-8").splitlines()
+    cells = [line.split(maxsplit=4) for line in lines if line and not line.startswith("#")]
+    return {(extra, end): (package, requirements) for extra, end, package, _, requirements in cells}
+
+
+def test_every_sdk_is_tested_from_the_lowest_version_that_its_extra_allows() -> None:
+    """And in its newest one: ``scripts/test-sdks`` has a row for each."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found, extras = rows(), project["optional-dependencies"]
+    ends = {(extra, end) for extra in extras.keys() - NO_SDK for end in ("lowest", "newest")}
+    assert found.keys() == ends
+    for extra in extras.keys() - NO_SDK:
+        package, pinned = found[extra, "lowest"]
+        (bound,) = [each.rpartition(">=")[2] for each in extras[extra] if re.match(rf"{package}[\[>]", each)]
+        version = re.search(rf"(?:^|\s){package}(?:\[\w+\])?==(\S+)", pinned)
+        assert version is not None
+        assert f"{version[1]}.0.0".startswith(f"{bound}.")
+        assert "==" not in found[extra, "newest"][1]
