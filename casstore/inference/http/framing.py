@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from binascii import crc32
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -61,22 +61,57 @@ def framing_for(content_type: str) -> Framing | None:
     return None if make is None else make()
 
 
+class _Held:
+    """Bytes whose line has not ended yet, in pieces: to join them anew for each piece would take too long.
+
+    Args:
+        ends: What lines end with.
+    """
+
+    def __init__(self, ends: Sequence[bytes]) -> None:
+        self._ends = ends
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, piece: bytes) -> bytes:
+        """Return all that is held, and hold it no more, if a line ends in it; else nothing.
+
+        Raises:
+            FormatError: It is longer than is followed.
+        """
+        begun = self._pieces[0] if self._pieces else b""
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > LONGEST:
+            raise FormatError("an event longer than is followed")
+        if not any(end in piece or begun.endswith(end) for end in self._ends):
+            return b""
+        whole = b"".join(self._pieces)
+        self._pieces, self._size = [], 0
+        return whole
+
+    def put_back(self, rest: bytes) -> None:
+        """Hold what is left after the last line."""
+        if rest:
+            self._pieces, self._size = [rest], len(rest)
+
+
 class ServerSentEvents:
     """SSE (the WHATWG's HTML standard, 9.2): lines end with LF, CRLF or CR, events with an empty line."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._held = _Held((b"\n", b"\r"))
         self._name = ""
         self._data: list[bytes] = []
 
     def feed(self, piece: bytes) -> Iterator[Event]:
         """Yield the events that `piece` completes; see `Framing.feed`."""
-        buffer = _bounded(self._rest + piece)
+        buffer = self._held.add(piece)
         # A CR at the end may be the first half of a CRLF.
         held = b"\r" if buffer.endswith(b"\r") else b""
         text = buffer[: len(buffer) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = text.split(b"\n")
-        self._rest = rest + held
+        self._held.put_back(rest + held)
         for line in lines:
             event = self._line(line)
             if event is not None:
@@ -107,11 +142,12 @@ class JsonLines:
     """NDJSON: an event a line."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._held = _Held((b"\n",))
 
     def feed(self, piece: bytes) -> Iterator[Event]:
         """Yield the events that `piece` completes; see `Framing.feed`."""
-        *lines, self._rest = _bounded(self._rest + piece).split(b"\n")
+        *lines, rest = self._held.add(piece).split(b"\n")
+        self._held.put_back(rest)
         yield from (Event("", line) for line in lines if line.strip())
 
     def end(self) -> Iterator[Event]:
@@ -149,7 +185,7 @@ class AwsEvents:
     """Messages of an AWS event stream: lengths, checksum, headers, payload, checksum."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
 
     def feed(self, piece: bytes) -> Iterator[Event]:
         """Yield the events that `piece` completes; see `Framing.feed`."""
@@ -160,7 +196,8 @@ class AwsEvents:
                 raise FormatError("no AWS event stream")
             if len(self._rest) < total:
                 return
-            message, self._rest = self._rest[:total], self._rest[total:]
+            message = bytes(self._rest[:total])
+            del self._rest[:total]
             if int.from_bytes(message[-_TAIL:], "big") != crc32(message[:-_TAIL]):
                 raise FormatError("a damaged AWS event")
             headers = _aws_headers(message[_PRELUDE.size : _PRELUDE.size + head])
@@ -200,12 +237,6 @@ def _aws_headers(block: bytes) -> dict[str, str]:
     except (IndexError, UnicodeDecodeError) as error:
         raise FormatError(f"a damaged AWS event: {error}") from error
     return found
-
-
-def _bounded(buffer: bytes) -> bytes:
-    if len(buffer) > LONGEST:
-        raise FormatError("an event longer than is followed")
-    return buffer
 
 
 FRAMINGS: Final[Mapping[str, Callable[[], Framing]]] = {

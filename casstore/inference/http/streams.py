@@ -42,6 +42,10 @@ _METRICS: Final = "amazon-bedrock-invocationMetrics"
 
 _NO_ANSWER: Final = Response("", UNFINISHED)
 
+_UNREADABLE: Final = (
+    FormatError, AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError
+)  # fmt: skip
+
 JSON = Mapping[str, Any]
 
 
@@ -99,7 +103,7 @@ class StreamWatch:
         try:
             for event in events():
                 self._event(event)
-        except (FormatError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except _UNREADABLE as error:
             self.trouble = f"a stream that cannot be followed: {error!r}"
 
     def _event(self, event: Event) -> None:

@@ -66,35 +66,38 @@ class Tap:
 
     def feed(self, piece: bytes) -> None:
         """Take a piece of the body, as it came."""
-        if self._decoder is not None:
-            self._http.guard.attempt("follow a stream", self._take, self._decoder, piece)
+        if self._decoder is not None and not self._http.guard.attempt(
+            "follow a stream", self._take, self._decoder, piece
+        ):
+            self._decoder = None
 
-    def _take(self, decoder: Decoder, piece: bytes) -> None:
+    def _take(self, decoder: Decoder, piece: bytes) -> bool:
+        """Follow a piece; tell whether the body can still be followed."""
         try:
             plain = decoder.feed(piece)
         except FormatError:
-            self._decoder = None
-            return
+            return False
         if self._watch is not None:
             self._watch.feed(plain)
-        self._keep(plain)
+        return self._keep(plain)
 
-    def _keep(self, piece: bytes) -> None:
+    def _keep(self, piece: bytes) -> bool:
         self._size += len(piece)
         if self._size > MOST:
-            self._decoder = None
             self._pieces.clear()
-        elif isinstance(self._about, Opened) or self._watch is None:
+            return False
+        if isinstance(self._about, Opened) or self._watch is None:
             now = time.perf_counter()
             self._pieces.append(piece)
             self._pace.append((len(piece), round((now - self._last) * 1000)))
             self._last = now
+        return True
 
     def end(self) -> None:
         """Say that the body is over."""
         self._over = True
         if self._watch is not None and self._decoder is not None:
-            self._watch.end()
+            self._http.guard.attempt("follow a stream", self._watch.end)
 
     def close(self) -> None:
         """Judge, store and count; may block. Only the first call does something."""

@@ -371,10 +371,14 @@ def test_a_reader_may_stop_after_the_last_event_and_not_before() -> None:
 
 
 def test_a_damaged_stream_is_not_stored() -> None:
-    """A checksum that is wrong, a line that is no JSON."""
+    """A checksum that is wrong, a line that is no JSON, or nested without end."""
     whole = b"".join(STREAMS[7][2])
     assert watched("converse stream", AWS, [whole[:60] + b"x" + whole[61:]]).reason == "error"
     assert watched("chat", SSE, [b"data: {broken\n\n", sse("[DONE]")]).reason == "error"
+    deep = b"[" * 100_000
+    assert watched("chat", SSE, [b"data: " + deep + b"\n\n", sse("[DONE]")]).reason == "error"
+    assert watched("gemini stream", "application/json", [deep]).reason == "error"
+    assert watched("chat", SSE, [b'event: error\ndata: "no"\n\n', sse("[DONE]")]).reason == "error"
 
 
 def test_what_a_stream_used_is_read() -> None:

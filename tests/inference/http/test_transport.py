@@ -473,6 +473,7 @@ def test_a_fault_of_the_cache_itself_is_survived(
     with monkeypatch.context() as patch, asking(kind, cache, streams="record") as asker:
         patch.setattr("casstore.inference.http.streams.StreamWatch.feed", fail)
         assert b"".join(asker.pieces(url, json=STREAMED)) == b"".join(PIECES)
+    assert cache.reasons() == {"unstored_encoding": 1}
 
 
 def test_an_answer_that_is_damaged_in_the_store_is_asked_again(
