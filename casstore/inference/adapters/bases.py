@@ -44,11 +44,11 @@ def address_of(provider: str, arguments: Mapping[str, Any]) -> dict[str, str]:
     """Return what chooses who answers a call, from its arguments or else from the environment."""
     given = arguments.get("api_base") or arguments.get("base_url")
     name = provider.upper().replace("-", "_")
-    variables = (f"{name}_BASE_URL", f"{name}_API_BASE", *_REGIONS.get(provider, ()))
+    bases = () if isinstance(given, str) and given else (f"{name}_BASE_URL", f"{name}_API_BASE")
+    variables = (*bases, *_REGIONS.get(provider, ()))
     found = {variable: os.environ[variable] for variable in variables if os.environ.get(variable)}
-    if isinstance(given, str) and given:
-        found = {variable: value for variable, value in found.items() if not variable.startswith(name)}
-        found["base"] = given
+    if not bases:
+        found["base"] = str(given)
     return {variable: without_credentials(value) for variable, value in found.items()}
 
 

@@ -39,14 +39,14 @@ _BOOKKEEPING: Final = frozenset(
         "allowed_fails", "async_call", "atext_completion", "attempted_targets", "cache", "cache_key",
         "caching", "client", "completion_call_id", "context_window_fallback_dict", "cooldown_time",
         "dynamic_cache_object", "fallback_depth", "fallbacks", "force_timeout", "id", "keepalive_seconds",
-        "litellm_call_id", "litellm_credential_name", "litellm_logging_obj", "litellm_metadata",
+        "litellm_call_id", "litellm_logging_obj", "litellm_metadata",
         "litellm_params", "litellm_parent_otel_span", "litellm_request_debug", "litellm_session_id",
         "litellm_trace_id", "logger_fn", "max_budget", "max_fallbacks", "max_parallel_requests",
         "max_retries", "metadata", "model_info", "model_list", "no-log", "num_retries", "original_function",
         "parent_otel_span", "preset_cache_key", "proxy_server_request", "request_timeout", "retry_policy",
         "retry_strategy", "rpm", "secret_fields", "shared_session", "specific_deployment", "ssl_verify",
         "stream_timeout", "tags", "timeout", "tpm", "ttl", "turn_off_message_logging", "use_client",
-        "use_in_pass_through", "use_litellm_proxy", "use_xai_oauth", "user_api_key_dict", "verbose",
+        "use_in_pass_through", "use_xai_oauth", "user_api_key_dict", "verbose",
         "weight",
     }
 )  # fmt: skip

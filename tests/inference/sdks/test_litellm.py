@@ -113,6 +113,7 @@ def test_the_order_of_arguments_does_not_count(loopback: Loopback) -> None:
         {"model": "openai/gpt-4o-mini"},
         {"response_format": {"type": "json_object"}},
         {"extra_headers": {"openai-beta": "x=v2"}},
+        {"litellm_credential_name": "another-server"},
     ],
 )
 def test_what_may_change_the_answer_is_in_the_key(loopback: Loopback, other: dict[str, Any]) -> None:
@@ -132,6 +133,16 @@ def test_the_address_is_in_the_key(loopback: Loopback, monkeypatch: pytest.Monke
         monkeypatch.setenv("OPENAI_API_BASE", f"{loopback.url}/{path}")
         litellm.completion(**without)
     assert loopback.calls == 4
+
+
+def test_the_version_of_azures_api_is_in_the_key(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given by the environment, and also where the address is an argument."""
+    asked = {"model": "azure/gpt-4o", "messages": LONG, "api_base": "https://mine.openai.azure.com"}
+    keys = set()
+    for version in ("2025-01-01", "2026-01-01"):
+        monkeypatch.setenv("AZURE_API_VERSION", version)
+        keys.add(_made(cache).get_cache_key(**asked))
+    assert len(keys) == 2
 
 
 def test_sync_embeddings_are_kept_whole(loopback: Loopback) -> None:
