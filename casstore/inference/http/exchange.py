@@ -27,7 +27,8 @@ class HttpRequest:
 
     Attributes:
         method: In capitals.
-        host: Host in lower case, with its port unless that is the scheme's own.
+        host: Host in lower case, with its port unless that is the scheme's own: the one that the header
+            ``host`` names, since one address may serve several.
         path: Each segment quoted in one way, so that ``%3A`` and ``:`` are one path.
         query: As sent, without the question mark.
         headers: By lower-case name.
@@ -50,15 +51,9 @@ class HttpRequest:
         body: bytes = b"",
     ) -> HttpRequest:
         """Return the request that goes to `url`; a user and password in it are left out."""
-        parts = urlsplit(url)
-        return cls(
-            method.upper(),
-            join_host(parts.scheme, parts.hostname or "", parts.port),
-            plain_path(parts.path),
-            parts.query,
-            lower(headers),
-            body,
-        )
+        parts, told = urlsplit(url), lower(headers)
+        host = named_host(parts.scheme, join_host(parts.scheme, parts.hostname or "", parts.port), told)
+        return cls(method.upper(), host, plain_path(parts.path), parts.query, told, body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +80,18 @@ def join_host(scheme: str, host: str, port: int | None) -> str:
     """Return host and port as one text; the scheme's own port is left out."""
     host = f"[{host}]" if ":" in host else host
     return host.lower() if port is None or _PORTS.get(scheme) == port else f"{host.lower()}:{port}"
+
+
+def named_host(scheme: str, host: str, headers: Mapping[str, str]) -> str:
+    """Return the host that headers (by lower-case name) name; the one of the URL where they name none."""
+    told = headers.get("host")
+    if not told or told == host:
+        return host
+    try:
+        parts = urlsplit(f"//{told}")
+        return join_host(scheme, parts.hostname or "", parts.port)
+    except ValueError:  # no port, or no address
+        return told.lower()
 
 
 def plain_path(path: str) -> str:

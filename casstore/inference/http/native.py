@@ -26,6 +26,7 @@ from casstore.inference.http.exchange import (
     join_host,
     lower,
     media_type,
+    named_host,
     plain_path,
 )
 from casstore.inference.http.stored import StoredReply
@@ -175,7 +176,7 @@ def values_of(native: Any) -> HttpRequest:
     for raw, text in native.headers.raw:
         name, value = raw.lower().decode("latin-1"), text.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    host = join_host(url.scheme, url.host, url.port)
+    host = named_host(url.scheme, join_host(url.scheme, url.host, url.port), headers)
     return HttpRequest(native.method.upper(), host, plain_path(path), query, headers)
 
 

@@ -132,6 +132,22 @@ def test_the_schemes_own_port_is_no_other() -> None:
     assert key("https://api.openai.com:443/v1/chat/completions") == key()
 
 
+@pytest.mark.parametrize(
+    ("named", "host"),
+    [
+        ("model-a.example", "model-a.example"),
+        ("Model-A.example:443", "model-a.example"),
+        ("model-a.example:8080", "model-a.example:8080"),
+        ("api.openai.com", "api.openai.com"),
+        ("", "api.openai.com"),
+        ("[::1", "[::1"),
+    ],
+)
+def test_the_host_that_a_request_names_is_in_the_key(named: str, host: str) -> None:
+    """One address may serve many: a gateway tells them apart by the header alone."""
+    assert told(asked(headers={"Host": named}))["host"] == host
+
+
 def test_bytes_that_are_no_text_do_not_become_one_character() -> None:
     """Two paths stay two; a query of that kind passes by."""
     assert key(OPENAI.replace("v1", "%FE")) != key(OPENAI.replace("v1", "%FF"))

@@ -314,6 +314,14 @@ def test_requests_are_stored_beside_replies(asker: Asker, cache: Cache, url: str
     assert json.loads(body) == chat()
 
 
+def test_hosts_that_share_an_address_share_no_answer(asker: Asker, loopback: Loopback, url: str) -> None:
+    """The header tells a gateway which of them is meant."""
+    hosts = ("a.example", "b.example", "A.example")
+    keys = [asker.post(url, json=CHAT, headers={"host": each}).headers["x-casstore-key"] for each in hosts]
+    assert keys[0] == keys[2] != keys[1]
+    assert loopback.calls == 2
+
+
 EVERYWHERE: JSON = {
     "api_key": SECRET,
     "metadata": {"authorization": SECRET},
