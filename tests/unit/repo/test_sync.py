@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,7 @@ def test_parts_of_a_pack_are_read_where_little_of_it_is_wanted(
     monkeypatch.setattr(plan_pull, "GAP", 100)
     for number in range(40):
         store.put_entry(key(number), noise(1000, number))
+        time.sleep(0.001)  # a pack holds them in the order they were written, by the clock
     store.push(bucket.url)
     other = opened("other")
     for number in range(40):
@@ -334,6 +336,7 @@ def test_first_answer_of_the_team_stands(store: Repository, opened: Open, url: s
     """Of two answers to one key the earlier stands in both stores; a refresh and a tombstone win over it."""
     other = opened("other")
     store.put_entry(key(1), b"first")
+    time.sleep(0.001)  # earlier is so by the clock, which counts milliseconds
     other.put_entry(key(1), b"second")
     other.push(url)
     store.push(url)
