@@ -10,7 +10,6 @@ import signal
 import threading
 import time
 import tracemalloc
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,6 +19,7 @@ import pytest
 
 from casstore.backends.base import Backend
 from casstore.errors import BackendError, ExistsError, FormatError, IntegrityError, NotFoundError
+from tests.children import ended, fork
 
 MIB = 1024 * 1024
 
@@ -401,12 +401,12 @@ def _write_for_ever(backend: Backend, scratch: Path) -> None:
 
 
 def _in_children(count: int, work: Callable[[int], int]) -> list[int]:
-    """Run `work` in forked children at the same time; return their exit statuses, 99 where it raised."""
+    """Run `work` in forked children at the same time; return how they ended, which it tells."""
     reader, writer = os.pipe()
-    children = [_fork(partial(_released, reader, writer, work, number)) for number in range(count)]
+    children = [fork(partial(_released, reader, writer, work, number)) for number in range(count)]
     os.close(reader)
     os.close(writer)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    return [ended(child) for child in children]
 
 
 def _released(reader: int, writer: int, work: Callable[[int], int], number: int) -> int:
@@ -417,25 +417,7 @@ def _released(reader: int, writer: int, work: Callable[[int], int], number: int)
 
 
 def _killed_after(seconds: float, work: Callable[[], None]) -> None:
-    def child() -> int:
-        work()
-        return 0
-
-    pid = _fork(child)
+    child = fork(work)
     time.sleep(seconds)
-    os.kill(pid, signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-
-
-def _fork(work: Callable[[], int]) -> int:
-    with warnings.catch_warnings():
-        # Python warns of forking with threads about; that this works is what is tested.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid:
-        return pid
-    status = 99
-    try:
-        status = work()
-    finally:
-        os._exit(status)
+    os.kill(child, signal.SIGKILL)
+    assert ended(child) == -signal.SIGKILL

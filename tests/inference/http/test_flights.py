@@ -22,6 +22,7 @@ import casstore
 from casstore.digest import Key
 from casstore.inference.cache import Cache
 from casstore.inference.http.turns import Turns
+from tests.children import fork
 from tests.inference.http.clients import ask_in_a_process, asking
 from tests.inference.http.loopback import Canned, Loopback
 from tests.inference.http.replies import CHAT, CHAT_PATH, canned, chat
@@ -178,11 +179,12 @@ def test_processes_make_one_call_where_asked_to(kind: str, folder: Path, loopbac
     loopback.script.append(held(never))
     loopback.reply = canned(chat())
     Cache(folder).close()
-    leader = context.Process(target=ask_in_a_process, args=(str(folder), loopback.url, kind))
+    leader = context.Process(target=ask_in_a_process, args=(str(folder), loopback.url, kind), daemon=True)
     leader.start()
     until(lambda: loopback.calls == 1)
     others = [
-        context.Process(target=ask_in_a_process, args=(str(folder), loopback.url, kind)) for _ in range(3)
+        context.Process(target=ask_in_a_process, args=(str(folder), loopback.url, kind), daemon=True)
+        for _ in range(3)
     ]
     for other in others:
         other.start()
@@ -219,10 +221,7 @@ def test_a_forked_child_does_not_hold_its_parents_turn(tmp_path: Path) -> None:
     turns, key = Turns(tmp_path), Key("0" * 64)
     turn = turns.try_take(key)
     assert turn is not None
-    child = os.fork()
-    if child == 0:
-        time.sleep(30)
-        os._exit(0)
+    child = fork(lambda: time.sleep(30))
     try:
         turn.end()
         again = turns.try_take(key)

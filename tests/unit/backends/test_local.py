@@ -17,6 +17,7 @@ import pytest
 from casstore.backends import atomic
 from casstore.backends.local import HELD_OPEN, LocalBackend
 from casstore.errors import BackendError, CasstoreError, ExistsError, NotFoundError
+from tests.children import ended, fork
 
 
 @pytest.fixture(params=[0o022, 0o077, 0o000, 0o777], ids="umask-{0:03o}".format)
@@ -460,13 +461,14 @@ def test_child_reads_from_files_its_parent_holds(folder: Path) -> None:
     backend = LocalBackend(folder)
     (name,) = _packs(backend, 1)
     backend.read_range(name, 0, 4)
-    child = os.fork()
-    if child == 0:
-        good = all(backend.read_range(name, 5, 5) == b"00000" for _ in range(200))
+
+    def work() -> None:
+        assert all(backend.read_range(name, 5, 5) == b"00000" for _ in range(200))
         backend.close()
-        os._exit(0 if good else 1)
+
+    child = fork(work)
     assert all(backend.read_range(name, 0, 4) == b"pack" for _ in range(200))
-    assert os.waitpid(child, 0)[1] == 0
+    assert ended(child) == 0
     assert backend.read_range(name, 0, 4) == b"pack"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import threading
@@ -29,6 +28,7 @@ from casstore.catalog.tracking import Tracking
 from casstore.digest import Digest, Key, digest_of
 from casstore.errors import BackendError, ConfigError, NotFoundError
 from casstore.store.sealed import Frames, Stored
+from tests.children import ended, fork
 from tests.stores import key
 from tests.tracked import pending
 
@@ -277,13 +277,14 @@ def test_forked_child_opens_its_own(index: Index) -> None:
     index.touch(stored(1).digest)
     index.tally("a", "b", {"hits": 1})
     parent = index._open
-    child = os.fork()
-    if not child:
+
+    def work() -> None:
         put(index, 2)
         index.flush()
-        mine = index._open is not parent and not index.tallies()
-        os._exit(0 if mine else 1)
-    assert os.waitpid(child, 0)[1] == 0
+        assert index._open is not parent
+        assert not index.tallies()
+
+    assert ended(fork(work)) == 0
     assert len(list(index.objects())) == 2
     assert [tally.value for tally in index.tallies()] == [1]
 

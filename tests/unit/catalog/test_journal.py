@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from casstore.catalog.journal import Journal, replay
 from casstore.catalog.records import Record, Tombstone
 from casstore.errors import BackendError
+from tests.children import ended, fork
 from tests.properties.strategies import records
 from tests.stores import damage, key
 
@@ -144,11 +145,7 @@ def test_durable_append_reaches_the_disk(tmp_path: Path, monkeypatch: pytest.Mon
 def test_forked_child_writes_a_file_of_its_own(journal: Journal) -> None:
     """Parent and child append to different files, and nothing is lost."""
     journal.append([tombstone(1)])
-    child = os.fork()
-    if not child:
-        journal.append([tombstone(2)])
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    assert ended(fork(lambda: journal.append([tombstone(2)]))) == 0
     journal.append([tombstone(3)])
     assert len(journal.paths()) == 2
     assert set(held(journal)) == {tombstone(1), tombstone(2), tombstone(3)}
@@ -157,11 +154,7 @@ def test_forked_child_writes_a_file_of_its_own(journal: Journal) -> None:
 def test_finish_in_a_child_leaves_the_parent_its_file(journal: Journal) -> None:
     """A child that finishes its journal does not rename the one its parent writes to."""
     journal.append([tombstone(1)])
-    child = os.fork()
-    if not child:
-        journal.finish()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    assert ended(fork(journal.finish)) == 0
     assert [path.suffix for path in journal.paths()] == [".log"]
 
 

@@ -4,49 +4,28 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.context import ForkContext
 from pathlib import Path
 
 import pytest
 
 from casstore.repo.repository import Repository
+from tests.children import PATIENCE, ended, fork
 from tests.stores import answer, answers, fill, key
 from tests.unit.repo.conftest import Open
 
 CONTEXT: ForkContext = multiprocessing.get_context("fork")
-PATIENCE = 120.0
-"""Seconds after which a process or a thread is stuck."""
 
 
 def run_all(*programs: tuple[Callable[..., None], tuple[object, ...]]) -> None:
     """Run functions in processes of their own, all at once, and expect them to end well."""
-    processes = [CONTEXT.Process(target=target, args=args) for target, args in programs]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(PATIENCE)
-        if process.is_alive():  # told below, by an exit code that is no 0
-            process.kill()
-            process.join()
-    assert [process.exitcode for process in processes] == [0] * len(processes)
-
-
-def ended(child: int) -> int:
-    """Return the status of a child, which is killed where it is stuck."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return status
-        time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1]
+    children = [fork(partial(target, *args)) for target, args in programs]
+    assert [ended(child) for child in children] == [0] * len(children)
 
 
 def _put(path: Path, numbers: range) -> None:
@@ -112,16 +91,14 @@ def test_child_outlives_its_parents_use(opened: Open, tmp_path: Path) -> None:
             assert proceed.wait(30)
             fill(parent, [number])
 
-    worker = CONTEXT.Process(target=work)
-    worker.start()
+    worker = fork(work)
     assert ready.wait(30)
     parent.close()
     _put_elsewhere(tmp_path / "store", range(2, 5))
     proceed.set()
     for begin in range(200, 230, 10):
         _put_elsewhere(tmp_path / "store", range(begin, begin + 10))
-    worker.join(PATIENCE)
-    assert worker.exitcode == 0
+    assert ended(worker) == 0
     expected = [*range(5), *range(100, 150), *range(200, 230)]
     assert answers(opened()) == {key(number): answer(number) for number in expected}
 
@@ -150,11 +127,7 @@ def test_fork_while_threads_write(store: Repository) -> None:
         thread.start()
     try:
         for round_ in range(10):
-            child = os.fork()
-            if not child:
-                fill(store, [round_])
-                os._exit(0)
-            assert ended(child) == 0
+            assert ended(fork(partial(fill, store, [round_]))) == 0
     finally:
         stop.set()
         for thread in threads:

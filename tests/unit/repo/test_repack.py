@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 import threading
 from pathlib import Path
@@ -23,9 +22,9 @@ from casstore.repo.repository import Repository
 from casstore.store.codec import Codec
 from casstore.store.pack import PACK_MEMBERS, PACKED_MAX, Pack, PackWriter, read_contents
 from casstore.store.sealed import Stored
+from tests.children import ended, fork
 from tests.stores import answer, answers, files, fill, key, noise
 from tests.unit.repo.conftest import Open
-from tests.unit.repo.test_processes import ended
 
 OPENED: list[str] = []
 
@@ -353,11 +352,11 @@ def test_forked_child_reads_from_a_pack_held_open(store: Repository) -> None:
     fill(store, range(20))
     store.repack()
     assert len(answers(store)) == 20
-    child = os.fork()
-    if not child:
-        right = answers(store) == {key(number): answer(number) for number in range(20)}
-        os._exit(0 if right else 1)
-    assert ended(child) == 0
+
+    def work() -> None:
+        assert answers(store) == {key(number): answer(number) for number in range(20)}
+
+    assert ended(fork(work)) == 0
     found: list[int] = []
     threads = [threading.Thread(target=lambda: found.append(len(answers(store)))) for _ in range(4)]
     for thread in threads:
