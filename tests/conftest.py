@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import os
@@ -32,6 +33,15 @@ class Bucket:
     name: str
     url: str
     endpoint: str
+
+
+def pytest_configure() -> None:
+    """Set no example of Hypothesis a time limit: a busy machine exceeds any."""
+    with contextlib.suppress(ImportError):  # it is not there where SDKs alone are tested
+        from hypothesis import settings
+
+        settings.register_profile("patient", deadline=None)
+        settings.load_profile("patient")
 
 
 def pytest_collection_finish() -> None:

@@ -25,6 +25,7 @@ FRAMES = 20
 """Each is 4 MiB and takes 8 KiB as stored; so two are a group, and as many a part."""
 
 CONTENT = b"".join(noise(8192, seed) * (FRAME_SIZE // 8192) for seed in range(FRAMES))
+SOAK = pytest.mark.soak
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def arrived(bucket: Bucket) -> list[int]:
     return [part["PartNumber"] for part in answer["Parts"]]
 
 
-@pytest.mark.parametrize("number", [5, 8, 11])
+@pytest.mark.parametrize("number", [pytest.param(5, marks=SOAK), 8, pytest.param(11, marks=SOAK)])
 def test_killed_push_sends_each_part_once(
     folder: Path, digest: Digest, bucket: Bucket, requests_log: Server, number: int
 ) -> None:
@@ -81,7 +82,7 @@ def test_killed_push_sends_each_part_once(
         assert other.get(digest) == CONTENT
 
 
-@pytest.mark.parametrize("number", [8, 10, 12])
+@pytest.mark.parametrize("number", [pytest.param(8, marks=SOAK), 10, pytest.param(12, marks=SOAK)])
 def test_killed_pull_fetches_each_group_once(
     folder: Path, digest: Digest, bucket: Bucket, requests_log: Server, number: int
 ) -> None:
