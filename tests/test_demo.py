@@ -1,34 +1,75 @@
-"""The demo, run as its users run it, with few documents and hardly a delay."""
+"""The demo, run as its users run it and within this process, with few documents and hardly a delay."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from casstore.cli.root import root
 from scripts._demo import __main__ as demo
+from scripts._demo import pipeline
 from scripts._demo.documents import documents
 from scripts._demo.processes import Processes, Run
 from scripts._demo.provider import extract
 
 _ROOT = Path(__file__).parent.parent
+_SMALL = ("--documents", "2", "--delay", "0.01")
 _RUN = re.compile(r"^   (\d+) calls?, (\d+) hits, [\d.]+ s, (\S+)$", re.MULTILINE)
 
 
 def run(*options: str, code: int = 0) -> str:
     """Run the demo, and return what it printed on both streams."""
-    command = [sys.executable, "-m", "scripts._demo", "--documents", "2", "--delay", "0.01", *options]
+    command = [sys.executable, "-m", "scripts._demo", *_SMALL, *options]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-def test_all_calls_are_paid_once_by_the_whole_team(tmp_path: Path) -> None:
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return what runs the demo in this process, with all that it would start; and returns what it printed.
+
+    Most of the time that a process of its own takes is for importing OpenAI's SDK.
+    """
+
+    def follow(processes: Processes, command: list[str], advance: Callable[[], None]) -> dict[str, int]:
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as said:
+            for name, value in processes._env.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", command[2:])
+            pipeline.main()
+        lines = [json.loads(line) for line in said.getvalue().splitlines()]
+        for _ in lines[:-1]:
+            advance()
+        last: dict[str, int] = lines[-1]
+        return last
+
+    def casstore(processes: Processes, who: str, *arguments: str) -> str:
+        env = processes._env | {"CASSTORE_DIR": str(processes.folder / who)}
+        done = CliRunner().invoke(root, arguments, prog_name="casstore", env=env)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    def run_here(*options: str, code: int = 0) -> str:
+        assert demo.main([*_SMALL, *options]) == code
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(Processes, "_follow", follow)
+    monkeypatch.setattr(Processes, "casstore", casstore)
+    return run_here
+
+
+def test_all_calls_are_paid_once_by_the_whole_team(tmp_path: Path, here: Callable[..., str]) -> None:
     """The first run pays for every call, and no later one for any: yours, a colleague's, or another demo's.
 
     With --skip-cache every run pays, also where the stores are kept, and nothing is shared.
@@ -42,8 +83,8 @@ def test_all_calls_are_paid_once_by_the_whole_team(tmp_path: Path) -> None:
     assert prices[1:] == ["$0.0000", "$0.0000"]
     assert "All 4 claims were checked, and hold." in printed
     assert "Simulated  the provider" in printed
-    assert [calls for calls, _, _ in _RUN.findall(run(*keep))] == ["0", "0", "0"]
-    skipped = run(*keep, "--skip-cache")
+    assert [calls for calls, _, _ in _RUN.findall(here(*keep))] == ["0", "0", "0"]
+    skipped = here(*keep, "--skip-cache")
     assert [calls for calls, _, _ in _RUN.findall(skipped)] == ["8", "8"]
     assert "casstore push" not in skipped
 
@@ -65,21 +106,18 @@ def test_a_real_provider_without_a_key_is_refused(provider: str, wanted: str) ->
 
 
 def test_a_claim_that_does_not_hold_fails_the_demo(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, here: Callable[..., str]
 ) -> None:
     """The demo exits with 1 where a second run made a call, whatever the ledger says of it."""
     honest = Processes.pipeline
     runs: list[Run] = []
 
-    def pipeline(processes: Processes, who: str, advance: Callable[[], None]) -> Run:
-        if not runs:
-            runs.append(honest(processes, who, advance))
-            return runs[0]
-        return replace(runs[0], calls=0, hits=4, money=0.0, answered=1)
+    def dishonest(processes: Processes, who: str, advance: Callable[[], None]) -> Run:
+        runs.append(honest(processes, who, advance))
+        return runs[-1] if len(runs) == 1 else replace(runs[-1], answered=1)
 
-    monkeypatch.setattr(Processes, "pipeline", pipeline)
-    assert demo.main(["--documents", "1", "--delay", "0.01"]) == 1
-    assert "2 of 4 claims did not hold." in capsys.readouterr().out
+    monkeypatch.setattr(Processes, "pipeline", dishonest)
+    assert "2 of 4 claims did not hold." in here(code=1)
 
 
 def test_the_documents_are_many_and_long_enough() -> None:
