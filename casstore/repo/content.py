@@ -187,8 +187,8 @@ class Content(Tiers):
             try:
                 return entry, self.local.read(found.known)
             except (NotFoundError, IntegrityError):
-                return entry, self.local.read(self._mended(found.known))
-        return entry, self.local.read(self._fetch(entry.object))
+                return entry, self._read_known(self._mended(found.known))
+        return entry, self._read_known(self._fetch(entry.object))
 
     def peek_entry(self, key: Key) -> tuple[Entry, bytes] | None:
         """Return an entry and its answer if both are at hand, without waiting for a thread or a remote.

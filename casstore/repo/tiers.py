@@ -35,6 +35,9 @@ LOOKS = 1024
 REMOTE_PAUSE = 60.0
 """Seconds for which a remote that failed is not asked for single objects."""
 
+MENDINGS = 4
+"""How often an object is mended for one reading: under a small cap, evictions may take it meanwhile."""
+
 
 class Tiers:
     """The local store and the remotes behind it.
@@ -84,11 +87,16 @@ class Tiers:
         return self.remote(next(named, identity))
 
     def _read(self, digest: Digest) -> bytes:
-        known = self._fetched(digest)
-        try:
-            return self.local.read(known)
-        except (NotFoundError, IntegrityError):
-            return self.local.read(self._mended(known))
+        return self._read_known(self._fetched(digest))
+
+    def _read_known(self, known: Stored) -> bytes:
+        """Read an object; mend it where it is bad or gone, and again where an eviction was faster."""
+        for _ in range(MENDINGS):
+            try:
+                return self.local.read(known)
+            except (NotFoundError, IntegrityError):
+                known = self._mended(known)
+        return self.local.read(known)
 
     def _mended(self, known: Stored) -> Stored:
         """Return an object that could not be read as believed: looked at again, or else fetched."""

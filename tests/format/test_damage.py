@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from casstore.digest import Digest
 from casstore.errors import IntegrityError, NotFoundError
+from casstore.repo import ahead
 from casstore.repo.repository import Repository
 from tests.stores import answer, answers, damage, files, fill, key, noise
 
@@ -31,8 +33,9 @@ def remote(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path, remote: Path) -> Iterator[Repository]:
-    """Return an empty store that pushes to the remote."""
+def store(tmp_path: Path, remote: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    """Return an empty store that pushes to the remote, and fetches no pack ahead: files stay files."""
+    monkeypatch.setattr(ahead, "MISSES", math.inf)
     with Repository.open(tmp_path / "store") as repository:
         yield repository
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from contextlib import AbstractContextManager
 from sqlite3 import Connection
@@ -15,6 +16,7 @@ from casstore.catalog.rows import PackInfo
 from casstore.digest import Digest, digest_of
 from casstore.errors import NotFoundError
 from casstore.events import Advanced, Event, Finished, Started
+from casstore.repo import ahead
 from casstore.repo.plan_evict import plan_evict
 from casstore.repo.plan_push import TOC_ENTRY
 from casstore.repo.repository import Repository
@@ -194,6 +196,29 @@ def test_object_put_again_during_its_removal_stays(opened: Open, monkeypatch: py
     assert other.get(digest) == b"content"
 
 
+def test_what_is_evicted_before_it_is_read_comes_again(
+    opened: Open, folder_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a small cap an eviction may be faster than whoever has fetched an object."""
+    monkeypatch.setattr(ahead, "MISSES", math.inf)
+    store, other = opened(), opened("other")
+    put(store, 1, 2)
+    store.push(folder_url)
+    other.pull(folder_url, manifest_only=True)
+    evicted: list[int] = []
+
+    def evict() -> None:
+        if len(evicted) % 4 < 3:
+            other._max_size = 0
+            assert other.evict().objects == 1
+        evicted.append(1)
+
+    monkeypatch.setattr(other, "_tidy", evict)
+    assert other.read_entry(key(1))[1] == noise(SIZE, 1)
+    assert other.get(digest_of(noise(SIZE, 2))) == noise(SIZE, 2)
+    assert len(evicted) == 8
+
+
 # Packs
 
 
@@ -232,6 +257,7 @@ def test_evicting_from_a_pack_rescues_what_was_used_lately(opened: Open, folder_
         digest: row for digest, row in rows.items() if store.has(digest)
     }
     assert answers(store) == {key(number): noise(SIZE, number) for number in range(10)}
+    store.flush()  # what came in had others evicted, and a file that goes is missing
     assert store.verify().failures == ()
 
 
