@@ -18,6 +18,7 @@ from tests.inference.sdks.loading import QUIET, sdk
 
 litellm: Any
 CasstoreCache: Any
+adapter: Any
 pytestmark = QUIET
 LONG = [{"role": "user" if turn % 2 == 0 else "assistant", "content": f"turn {turn}"} for turn in range(7)]
 
@@ -25,10 +26,10 @@ LONG = [{"role": "user" if turn % 2 == 0 else "assistant", "content": f"turn {tu
 @pytest.fixture(scope="module", autouse=True)
 def _loaded() -> None:
     """Load litellm for these tests alone: it takes longer than all other SDKs."""
-    global litellm, CasstoreCache  # noqa: PLW0603 - as an import at the top would
+    global litellm, CasstoreCache, adapter  # noqa: PLW0603 - as an import at the top would
     litellm = sdk("litellm")
+    from casstore.inference.adapters import litellm as adapter
     from casstore.litellm import CasstoreCache
-    # only where it is installed
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +120,7 @@ def test_the_order_of_arguments_does_not_count(loopback: Loopback) -> None:
         {"model": "openai/gpt-4o-mini"},
         {"response_format": {"type": "json_object"}},
         {"extra_headers": {"openai-beta": "x=v2"}},
+        {"litellm_credential_name": "another-server"},
     ],
 )
 def test_what_may_change_the_answer_is_in_the_key(loopback: Loopback, other: dict[str, Any]) -> None:
@@ -138,6 +140,16 @@ def test_the_address_is_in_the_key(loopback: Loopback, monkeypatch: pytest.Monke
         monkeypatch.setenv("OPENAI_API_BASE", f"{loopback.url}/{path}")
         litellm.completion(**without)
     assert loopback.calls == 4
+
+
+def test_the_version_of_azures_api_is_in_the_key(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given by the environment, and also where the address is an argument."""
+    asked = {"model": "azure/gpt-4o", "messages": LONG, "api_base": "https://mine.openai.azure.com"}
+    keys = set()
+    for version in ("2025-01-01", "2026-01-01"):
+        monkeypatch.setenv("AZURE_API_VERSION", version)
+        keys.add(_made(cache).get_cache_key(**asked))
+    assert len(keys) == 2
 
 
 def test_sync_embeddings_are_kept_whole(loopback: Loopback) -> None:
@@ -251,8 +263,40 @@ def test_offline_a_miss_is_an_error(loopback: Loopback, cache: Cache) -> None:
     assert loopback.calls == 0
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"web_search_options": {}},
+        {"extra_body": {"search_parameters": {"mode": "on"}}},
+        {"tools": [{"type": "web_search_preview"}]},
+    ],
+)
+def test_what_leans_on_the_provider_passes(loopback: Loopback, cache: Cache, more: dict[str, Any]) -> None:
+    """A search may find something else tomorrow; each call is counted once."""
+    for _ in range(2):
+        litellm.completion(**ask(loopback, allowed_openai_params=["web_search_options"], **more))
+    assert loopback.calls == 2
+    assert cache.reasons() == {"uncached_state": 2}
+
+
 def test_what_has_no_key_passes(loopback: Loopback, cache: Cache) -> None:
     """An argument that is no JSON makes a call that is answered and not stored."""
     told = _made(cache)
     assert told.get_cache_key(model="gpt-4o", messages=LONG, strange=object()) == ""
     assert cache.reasons() == {"uncached_json": 1}
+
+
+def test_a_litellm_that_cannot_answer_from_a_cache_is_refused(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package that is missing is named, under whichever name litellm has the module that needs it."""
+    asked = []
+
+    def load(name: str) -> None:
+        asked.append(name)
+        raise ModuleNotFoundError(name="litellm.llms" if len(asked) == 1 else "fastapi")
+
+    monkeypatch.setattr(adapter, "import_module", load)
+    with pytest.raises(ConfigError, match=r"needs fastapi .* 'casstore\[litellm\]'"):
+        CasstoreCache(cache)
+    assert len(asked) == 2
