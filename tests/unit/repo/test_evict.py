@@ -207,7 +207,7 @@ def test_what_is_evicted_before_it_is_read_comes_again(
     other.pull(folder_url, manifest_only=True)
     evicted: list[int] = []
 
-    def evict() -> None:
+    def evict(_added: int) -> None:
         if len(evicted) % 4 < 3:
             other._max_size = 0
             assert other.evict().objects == 1
