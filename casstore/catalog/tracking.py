@@ -275,8 +275,11 @@ class Tracking:
 
     def disbelieve(self, digests: Iterable[Digest]) -> None:
         """Note that the remote does not hold objects, or not whole: what leads to them is pending again."""
+        doubtful = list(digests)
+        if not doubtful:  # as nearly always: all entries would be looked at
+            return
         with self._index.writing() as connection:
-            _ask(connection, digests)
+            _ask(connection, doubtful)
             for statement in statements.DISBELIEVE:
                 connection.execute(statement, (self.id,))
 
