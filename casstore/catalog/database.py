@@ -32,7 +32,7 @@ BUSY_TIMEOUT = 30.0
 _ROOM = 128 * 1024
 """Free bytes below which a disk counts as full: SQLite's shared memory alone takes 32 KiB."""
 
-_CACHE, _LARGE_CACHE = -8192, -65536
+_CACHE, _LARGE_CACHE = -8192, -16384
 """KiB of pages held: the inner ones of a million entries; and while a sync goes through all of 100,000."""
 
 _FREE = 1 / 16

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from casstore.repo.repository import Repository
     from casstore.store.codec import Dictionary
 
-_PACKS_AT_ONCE = 3
-"""Packs in memory at once: each takes up to 25 MiB, and as much again while it is sent."""
+_PACKS_AT_ONCE = 2
+"""Packs in memory at once, one made while another is sent: each has 25 MiB, and takes twice that then."""
 
 
 @dataclass(slots=True)
@@ -119,7 +119,8 @@ class _Upload:
         self._remote = remote
         self._plan = plan
         self._run = run
-        self._packing = threading.BoundedSemaphore(_PACKS_AT_ONCE)
+        self._in_memory = threading.BoundedSemaphore(_PACKS_AT_ONCE)
+        self._packing = threading.Lock()
         self._old = {row.digest for row in plan.merge.members}
         self._target = remote.prepare(packs=bool(plan.packs or plan.whole))
 
@@ -163,18 +164,23 @@ class _Upload:
         self._run.advance(0, known.stored)
 
     def _send_pack(self, members: tuple[Row, ...]) -> Sent:
-        with self._packing:
-            buffer = io.BytesIO()
-            objects = [stored_of(row, self._plan.sources) for row in members]
-            pack, failures = pack_objects(self._local, objects, buffer, self._plan.packing.dictionary)
-            while pack is not None and pack.digest in self._plan.merge.barred:
-                buffer = io.BytesIO()
-                objects.append(objects[0])  # any other name will do
-                pack, failures = pack_objects(self._local, objects, buffer, self._plan.packing.dictionary)
+        with self._in_memory:
+            with self._packing:  # by turns: Python's lock would let two at once take longer than one by one
+                pack, content, failures = self._pack(members)
             if pack is None:
                 return Sent(failures=failures)
-            self._target.backend.write(self._target.pack_name(pack.digest), buffer.getvalue())
+            self._target.backend.write(self._target.pack_name(pack.digest), content)
         return Sent(packs=[pack], failures=failures)
+
+    def _pack(self, members: tuple[Row, ...]) -> tuple[Pack | None, bytes, list[Failure]]:
+        """Return a pack of objects that are here, its bytes, and what could not be read."""
+        objects = [stored_of(row, self._plan.sources) for row in members]
+        while True:
+            buffer = io.BytesIO()
+            pack, failures = pack_objects(self._local, objects, buffer, self._plan.packing.dictionary)
+            if pack is None or pack.digest not in self._plan.merge.barred:
+                return pack, buffer.getvalue(), failures
+            objects.append(objects[0])  # any other name will do
 
     def _send_whole(self, info: PackInfo) -> Sent:
         local = self._local
