@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -15,6 +14,8 @@ def run_all(work: Callable[[T], R], items: Iterable[T], at_once: int) -> list[R]
 
     The first error is raised when what is under way has ended; what has not begun by then never does.
     """
+    from concurrent.futures import ThreadPoolExecutor, as_completed  # a process that ends cannot load it
+
     with ThreadPoolExecutor(at_once, thread_name_prefix="casstore-part") as pool:
         jobs = [pool.submit(work, item) for item in items]
         try:

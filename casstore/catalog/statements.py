@@ -269,7 +269,9 @@ INSERT OR REPLACE INTO remote_objects {_LASTING} AND EXISTS (
 DISBELIEVE = (
     "DELETE FROM remote_objects WHERE remote = ?1 AND object IN (SELECT digest FROM asked)",
     f"INSERT OR REPLACE INTO remote_objects {_LASTING} AND w.object IN (SELECT digest FROM asked)",
-    "DELETE FROM elsewhere WHERE remote = ?1 AND object IN (SELECT digest FROM asked)",
+    """DELETE FROM elsewhere WHERE remote = ?1 AND object IN (SELECT digest FROM asked) AND EXISTS (
+        SELECT 1 FROM remote_objects h WHERE h.remote = ?1 AND h.object = elsewhere.object
+            AND coalesce(h.pack, 0) = elsewhere.pack)""",
     """INSERT OR REPLACE INTO pending(remote, kind, id)
     SELECT ?1, 0, key FROM entries WHERE object IN (SELECT digest FROM asked)""",
     """INSERT OR REPLACE INTO pending(remote, kind, id)

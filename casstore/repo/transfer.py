@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 from casstore.errors import CasstoreError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,6 +29,8 @@ def parallel(
     A `CasstoreError` is a result, so that one bad object does not stop the others; anything else is raised,
     and what has not begun by then never does.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     count = workers or WORKERS
     remaining = iter(items)
     with ThreadPoolExecutor(count, thread_name_prefix="casstore") as pool:
@@ -46,14 +51,40 @@ def prefetched(items: Iterator[T]) -> Generator[T, None, None]:
 
     What makes them must not use the index: the caller may be in a transaction, and would wait for ever.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="casstore-prefetch") as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
+    with _one_thread() as begin:
+        coming = begin(lambda: next(items, None))
+        while (item := coming()) is not None:
+            coming = begin(lambda: next(items, None))
             yield item
 
 
+@contextmanager
+def _one_thread() -> Iterator[Callable[[Callable[[], T]], Callable[[], T]]]:
+    """Yield what begins a call in a thread and returns what waits for its result.
+
+    A process that is ending starts no thread: there, the call is made when its result is asked for.
+    """
+    try:
+        from concurrent.futures import ThreadPoolExecutor  # first loaded here, it refuses at the end, too
+
+        pool = ThreadPoolExecutor(1, thread_name_prefix="casstore-prefetch")
+    except RuntimeError:
+        yield lambda call: call
+        return
+
+    def begin(call: Callable[[], T]) -> Callable[[], T]:
+        try:
+            return pool.submit(call).result
+        except RuntimeError:
+            return call
+
+    with pool:
+        yield begin
+
+
 def _settled(running: dict[Future[R], T]) -> Iterator[tuple[T, R | CasstoreError]]:
+    from concurrent.futures import FIRST_COMPLETED, wait
+
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     for future in done:
         item = running.pop(future)

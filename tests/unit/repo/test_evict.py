@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import threading
 from contextlib import AbstractContextManager
 from sqlite3 import Connection
@@ -217,6 +219,31 @@ def test_what_is_evicted_before_it_is_read_comes_again(
     assert other.read_entry(key(1))[1] == noise(SIZE, 1)
     assert other.get(digest_of(noise(SIZE, 2))) == noise(SIZE, 2)
     assert len(evicted) == 8
+
+
+_ENDS = """
+import sys
+if sys.argv[2] == "loaded":
+    import concurrent.futures.thread
+from casstore.digest import Key, digest_of
+from casstore.repo.repository import Repository
+store = Repository.open(sys.argv[1], max_size=100_000)
+store.put_entry(Key(digest_of(b"new")), b"one more")
+"""
+
+
+@pytest.mark.parametrize("pools", ["loaded", "not loaded"])
+def test_an_eviction_completes_while_the_program_ends(opened: Open, pools: str) -> None:
+    """Also from packs, when no thread can be started any more; nothing is printed."""
+    store = opened(max_size=10_000_000)
+    put(store, *range(200))
+    store.repack()
+    assert stored(store) > 200_000
+    store.close()
+    command = [sys.executable, "-c", _ENDS, str(store.path), pools]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert stored(store) <= 100_000
 
 
 # Packs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -442,6 +443,24 @@ def test_nothing_goes_while_something_needed_is_missing(
     store.gc(folder_url)
     store.push(folder_url)
     check(opened, folder_url, answers(store))
+
+
+@pytest.mark.parametrize("left", range(3))
+def test_what_lies_in_three_packs_is_missing_only_without_all(
+    opened: Open, tmp_path: Path, left: int
+) -> None:
+    """Whichever of them is left, its objects are found in it."""
+    together, names = tmp_path / "together", []
+    for number in range(3):
+        store, remote = opened(f"store {number}"), tmp_path / f"remote{number}"
+        fill(store, [*range(5), 100 + number])
+        store.push(remote.as_uri())
+        shutil.copytree(remote, together, dirs_exist_ok=True)
+        names.append(next(iter(files(remote, "packs"))))
+    for number in set(range(3)) - {left}:
+        (together / names[number]).unlink()
+    report = opened("collector").gc(together.as_uri(), dry_run=True)
+    assert report.missing == 2  # what each had for itself
 
 
 def test_what_was_lost_and_sent_again_in_another_pack_is_found_there(
