@@ -153,10 +153,10 @@ class _Collector:
             plan = plan_gc(seen.holdings, self._remote.backend.now(), self._grace)
             here = sum(self._local.index.known(digest) is not None for digest in seen.absent)
             report = replace(_planned(report, plan), missing=len(seen.absent), here=here)
-            self._remote.tracking.disbelieve(seen.absent)  # whoever has them sends them again
             mover = Mover(self._local, self._remote, self._folder / "aside", seen.holdings.doomed)
             if dry_run:
                 return self._foreseen(report, refreshed.contact, mover, seen, plan)
+            self._remote.tracking.disbelieve(seen.absent)  # whoever has them sends them again
             return self._collect(report, mover, seen, plan)
         finally:
             self._index.close()

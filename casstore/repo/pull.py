@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from casstore.catalog.index import now, put_objects
 from casstore.catalog.inventory import Offered, offered, settle, waiting_for
-from casstore.errors import CasstoreError, IntegrityError, NotFoundError
+from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
 from casstore.repo.plan_pull import PullPlan, Range, WholePack, plan_pull, ranges_of
 from casstore.repo.repack import tidy_packs
@@ -78,9 +78,10 @@ def pull(
         if not manifest_only:
             _bring_all(repository, remote, plan, run)
             settle(repository.local.index, remote.tracking.id)
-            repository.local.index.shrink()
             remote.tracking.disbelieve(run.doubtful)
             tidy_packs(repository.local)
+            with contextlib.suppress(BackendError):  # all is here already; another pull tries again
+                repository.local.index.shrink()
     return run.report(plan)
 
 

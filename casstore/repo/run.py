@@ -89,6 +89,7 @@ class Run:
     def forgive(self, objects: Collection[str]) -> None:
         """Forget failures of objects that are tried again."""
         self._failures = [failure for failure in self._failures if failure.name not in objects]
+        self._passing.difference_update(objects)
 
     @property
     def failed(self) -> list[Digest]:

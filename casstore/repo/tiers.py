@@ -29,6 +29,9 @@ FLUSH_AT = 1000
 AT_HAND = 128 * 1024
 """Bytes of the largest answer that is at hand: read and verified in less than a millisecond."""
 
+FLUSH_PAUSE = 10.0
+"""Seconds before they are tried again where they could not be written."""
+
 LOOKS = 1024
 """How often a process asks how large the store is while it writes as much as its cap."""
 
@@ -220,8 +223,10 @@ class Tiers:
             self._flushing.start()
 
     def _flush_quietly(self) -> None:
-        with contextlib.suppress(CasstoreError):  # they stay collected, and are tried again
+        with contextlib.suppress(CasstoreError):  # they stay collected, and are tried again after a while
             self.local.index.flush()
+            return
+        time.sleep(FLUSH_PAUSE)  # until then this thread runs, so none is begun
 
 
 def _runs(thread: threading.Thread | None) -> bool:

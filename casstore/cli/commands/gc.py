@@ -80,11 +80,13 @@ def _print(report: GcReport, *, dry_run: bool) -> None:
     if moved:
         what = {"segment": report.folded, "pack": report.repacked}
         told = " and ".join(output.count(number, noun) for noun, number in what.items() if number)
-        sent = f" ({format_size(report.moved)} to send)" if report.moved else ""
+        verb = "to send" if dry_run else "sent"
+        sent = f" ({format_size(report.moved)} {verb})" if report.moved else ""
         output.line(f"{say['merge']} {told}{sent}")
     if not (report.deleted or report.doomed or report.waiting or moved or report.missing):
         output.line(f"nothing to collect in {report.remote}")
-    output.line(f"{output.by_verb(report.requests)}, {report.seconds:.2f} s")
+    took = "" if dry_run else f", {report.seconds:.2f} s"
+    output.line(f"{output.by_verb(report.requests)}{took}")
     _note_missing(report)
 
 
