@@ -22,7 +22,7 @@ from casstore.inference.adapters.lookups import Asked, Lookups, spelled
 from casstore.inference.http.core import Opened
 from casstore.inference.http.judge import Verdict
 from casstore.inference.http.replies import stop_of, worst
-from casstore.inference.http.state import is_remote
+from casstore.inference.http.state import field_in, is_remote
 from casstore.inference.policy import why_not_stored
 from casstore.inference.types import Request, Response, Usage
 
@@ -132,9 +132,9 @@ class CasstoreCache(BaseCache):
 
 def _leaning(llm_string: str) -> str | None:
     """Return which part of a description leans on what the provider holds or does; None where none does."""
-    if "previous_response_id" in llm_string:
-        return "previous_response_id"
-    return next((kind for kind in _KIND.findall(llm_string) if is_remote({"type": kind})), None)
+    return field_in(llm_string) or next(
+        (kind for kind in _KIND.findall(llm_string) if is_remote({"type": kind})), None
+    )
 
 
 def _model_in(llm_string: str) -> str:

@@ -6,6 +6,7 @@ uploaded file, a search of the web, code that is run. It is not stored. Knows bo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -62,6 +63,19 @@ _KEPT_ITEMS: Final = ("item_reference", "audio")
 _MARKS: Final = tuple(f'"{name}"'.encode() for name in (*_FILE_FIELDS, *_KEPT_ITEMS))
 """At least one of these is in a body that names something kept at the provider."""
 
+_GOOGLE_TOOLS: Final = (
+    "code_execution",
+    "google_maps",
+    "google_search",
+    "google_search_retrieval",
+    "url_context",
+)
+_SET_FIELD: Final = re.compile(
+    rf"""['"]({"|".join(sorted((*_FIELDS, *_FILE_FIELDS, *_GOOGLE_TOOLS, "background")))})['"]\s*[:,]"""
+    r"""(?!\s*(?:None|null|[Ff]alse|\[\]|''|""))"""
+)
+"""Where a description of a model's settings sets one of these: ``"name": value`` or ``('name', value)``."""
+
 _MODEL_WORDS: Final = ("-search-", "-search", ":online", "compound", "sonar", "deep-research", ":prompt%2F")
 """Parts of the names of models that search by themselves, and of Bedrock's prompts, which are kept there."""
 
@@ -88,6 +102,15 @@ def leans_on(body: Mapping[str, Any], raw: bytes, model: str) -> str | None:
         if mark in raw:
             return next(_kept_in(body), None)
     return None
+
+
+def field_in(description: str) -> str | None:
+    """Return a field that leans on a provider's state and is set in a description, JSON or Python's, or None.
+
+    A description is a text, so a field of any depth counts: what passes by needlessly is only asked again.
+    """
+    found = _SET_FIELD.search(description)
+    return None if found is None else found[1]
 
 
 @lru_cache(maxsize=256)

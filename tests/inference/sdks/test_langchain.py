@@ -64,15 +64,38 @@ def test_tool_calls_survive(chat: Any, provider: Provider) -> None:
     assert provider.calls == 1
 
 
-def test_what_leans_on_the_provider_passes(chat: Any, cache: Cache) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tools": [{"type": "web_search"}]},
+        {"tools": [{"google_search": {}}]},
+        {"previous_response_id": "resp_1"},
+        {"web_search_options": {}},
+        {"conversation": "conv_1"},
+        {"container": {"id": "c"}},
+        {"background": True},
+    ],
+    ids=str,
+)
+def test_what_leans_on_the_provider_passes(chat: Any, cache: Cache, more: dict[str, Any]) -> None:
     """A tool that it runs, an earlier answer that it keeps; each call is counted once."""
     kept = CasstoreCache(cache)
-    for more in ({"tools": [{"type": "web_search"}]}, {"previous_response_id": "resp_1"}):
-        described = chat._get_llm_string(**more)
-        assert kept.lookup("hello", described) is None
-        kept.update("hello", described, [ChatGeneration(message=AIMessage("hi"))])
-        assert kept.lookup("hello", described) is None
-    assert cache.reasons() == {"uncached_state": 4}
+    described = chat._get_llm_string(**more)
+    assert kept.lookup("hello", described) is None
+    kept.update("hello", described, [ChatGeneration(message=AIMessage("hi"))])
+    assert kept.lookup("hello", described) is None
+    assert cache.reasons() == {"uncached_state": 2}
+
+
+@pytest.mark.parametrize(
+    "more", [{"background": False}, {"conversation": None}, {"stop": ["container"]}], ids=str
+)
+def test_what_is_not_set_leans_on_nothing(chat: Any, cache: Cache, more: dict[str, Any]) -> None:
+    """A field without a value, and a word that is no field, keep no call from the store."""
+    kept = CasstoreCache(cache)
+    described = chat._get_llm_string(**more)
+    kept.update("hello", described, [ChatGeneration(message=AIMessage("hi"))])
+    assert kept.lookup("hello", described) is not None
 
 
 def test_settings_and_servers_are_in_the_key(chat: Any, provider: Provider) -> None:
