@@ -184,8 +184,13 @@ class Team(RuleBasedStateMachine):
 
 
 def test_nothing_that_was_pushed_is_lost() -> None:
-    """Three stores that push, die, pull, evict, wait and collect lose nothing and agree."""
-    run_state_machine_as_test(Team, settings=settings(max_examples=25, stateful_step_count=30, deadline=None))
+    """Three stores that push, die, pull, evict, wait and collect lose nothing and agree.
+
+    The same stories each time; others are told by the test below.
+    """
+    run_state_machine_as_test(
+        Team, settings=settings(max_examples=25, stateful_step_count=30, deadline=None, derandomize=True)
+    )
 
 
 @pytest.mark.soak
