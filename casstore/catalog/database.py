@@ -1,9 +1,7 @@
 """The index's file: one SQLite database, its connection and its transactions.  Floor: catalog.
 
-The only module that makes connections, and that knows how SQLite fails. One connection a process, used by one
-thread at a time; a forked child opens its own. The file may be replaced under an open connection, when the
-index is rebuilt: whoever reads or writes next sees that and opens the new one. It knows no table but the
-schema's version.
+One connection a process, used by one thread at a time; a forked child opens its own. The file may be replaced
+under an open connection, when the index is rebuilt: whoever reads or writes next sees that and opens the new.
 """
 
 from __future__ import annotations
@@ -12,39 +10,24 @@ import contextlib
 import os
 import sqlite3
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from casstore.backends.atomic import sync_file
-from casstore.catalog import statements
+from casstore.catalog.connecting import BUSY_TIMEOUT, CACHE, Mapped, connect, replacing
 from casstore.catalog.rows import DamagedIndexError
 from casstore.errors import BackendError, CasstoreError
 
 Connection = sqlite3.Connection
 """What transactions are made on."""
 
-BUSY_TIMEOUT = 30.0
-"""Seconds a writer waits for another before it gives up."""
-
-_ROOM = 128 * 1024
-"""Free bytes below which a disk counts as full: SQLite's shared memory alone takes 32 KiB."""
-
-_CACHE, _LARGE_CACHE = -8192, -16384
-"""KiB of pages held: the inner ones of a million entries; and while a sync goes through all of 100,000."""
+_LARGE_CACHE = -16384
+"""KiB of pages held while a sync goes through all of 100,000 entries."""
 
 _FREE = 1 / 16
 """The share of free pages from which they are given back; others are soon in use again."""
-
-_PRAGMAS = {
-    "cache_size": _CACHE,
-    "wal_autocheckpoint": 4000,  # pages of 4 KiB: a checkpoint waits for the disk; random keys bring it soon
-}
-
-_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
-"""How the names of errors begin that only another index mends."""
 
 
 class Database:
@@ -75,7 +58,7 @@ class Database:
         self._restore = restore
         self._lock = threading.RLock()
         self._aside = threading.RLock()
-        self._mapped = _Mapped(path, self._distrust)
+        self._mapped = Mapped(path, self._distrust)
         self._open: sqlite3.Connection | None = None
         self._owner = 0
         self._inode = 0
@@ -121,7 +104,7 @@ class Database:
             yield
         finally:
             with contextlib.suppress(CasstoreError):  # what ended the block is what to tell
-                self._hold(_CACHE)
+                self._hold(CACHE)
 
     def shrink(self) -> None:
         """Give pages back to the disk that became free, where they are many."""
@@ -156,7 +139,7 @@ class Database:
         One at a time, and none while the process forks: the child would inherit what SQLite holds for it.
         """
         with self._aside, self._mapped:
-            connection = _connect(self._path, durable=self._durable, create=False)
+            connection, _ = connect(self._path, durable=self._durable, create=False)
             try:
                 yield connection
             finally:
@@ -234,23 +217,22 @@ class Database:
     def _connection(self) -> sqlite3.Connection:
         if self._open is None or not self._is_usable():
             self._drop_connection()
-            self._open = self._connect()
+            self._open, self._inode = self._connected()
             self._owner = os.getpid()
-            self._inode = self._path.stat().st_ino
         return self._open
 
     def _is_usable(self) -> bool:
         """Return whether the connection is this process's, and of no index that turned out damaged."""
         return self._owner == os.getpid() and not (self._broken and not self._is_busy())
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connected(self) -> tuple[sqlite3.Connection, int]:
         try:
-            return _connect(self._path, durable=self._durable, create=self._create)
+            return connect(self._path, durable=self._durable, create=self._create)
         except DamagedIndexError:
             if self._restore is None:
                 raise
         self._restore()
-        return _connect(self._path, durable=self._durable, create=False)
+        return connect(self._path, durable=self._durable, create=False)
 
     def _is_busy(self) -> bool:
         """Return whether a transaction is under way, which holds the connection in its place."""
@@ -266,7 +248,7 @@ class Database:
     def _distrust(self) -> None:
         """Put a damaged index out of the way, so that whoever comes next has it rebuilt."""
         self._broken = True
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), replacing(self._path):
             if self._is_current():
                 self._path.rename(self._path.with_name(f"{self._path.name}.damaged"))
 
@@ -309,111 +291,3 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(
     before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
 )
-
-
-def _connect(path: Path, *, durable: bool, create: bool) -> sqlite3.Connection:
-    if create and not path.exists():  # SQLite would make the file with the umask's mode
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-    if not path.exists():
-        raise DamagedIndexError(f"{path} is not there")
-    with _Mapped(path):
-        url = f"{path.absolute().as_uri()}?mode=rw"  # never makes a file
-        connection = sqlite3.connect(
-            url, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-        )
-        try:
-            _prepare(connection, durable=durable, create=create)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, *, durable: bool, create: bool) -> None:
-    if create:  # says nothing to an index that has tables
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        _patiently(connection, "PRAGMA journal_mode = WAL")
-    for pragma, value in _PRAGMAS.items():
-        connection.execute(f"PRAGMA {pragma} = {value}")
-    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-    if create and _version(connection) == 0:
-        connection.execute("BEGIN IMMEDIATE")
-        if _version(connection) == 0:
-            for statement in statements.SCHEMA.split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {statements.SCHEMA_VERSION}")
-        connection.execute("COMMIT")
-    if _version(connection) != statements.SCHEMA_VERSION:
-        raise DamagedIndexError(f"an index of version {_version(connection)}")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _patiently(connection: sqlite3.Connection, statement: str) -> None:
-    """Execute a statement for which SQLite does not wait by itself."""
-    deadline = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        try:
-            connection.execute(statement)
-        except sqlite3.OperationalError as error:
-            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-class _Mapped:
-    """Turns SQLite's errors into casstore's: the one place that does.
-
-    A class, since a generator would cost a hit 2 us.
-
-    Args:
-        path: The database file.
-        distrust: Called where the file turns out damaged.
-    """
-
-    __slots__ = ("_distrust", "_path")
-
-    def __init__(self, path: Path, distrust: Callable[[], None] | None = None) -> None:
-        self._path = path
-        self._distrust = distrust
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, sqlite3.Error):
-            translated = _translated(error, self._path)
-        elif isinstance(error, DamagedIndexError):
-            translated = error
-        else:
-            return
-        if self._distrust is not None and isinstance(translated, DamagedIndexError):
-            self._distrust()
-        if translated is not error:
-            raise translated from error
-
-
-def _is_full(path: Path) -> bool:
-    status = os.statvfs(path.parent)
-    return status.f_bavail * status.f_frsize < _ROOM
-
-
-def _translated(error: sqlite3.Error, path: Path) -> CasstoreError:
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(_DAMAGED) or (name == "SQLITE_CANTOPEN" and not path.exists()):
-        return DamagedIndexError(f"{path} is damaged ({error}); whoever uses it next rebuilds it")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        held = f"{path} was locked for {BUSY_TIMEOUT:.0f} s by another process"
-        return BackendError(f"{held}; try again when it is done", transient=True)
-    if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and _is_full(path)):
-        return BackendError(
-            f"cannot use {path}: the disk is full; free some space, by other means than casstore"
-        )
-    if name.startswith("SQLITE_READONLY"):
-        return BackendError(f"cannot write {path}: it may only be read; make the store's folder writable")
-    return BackendError(f"cannot use {path}: {error}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casstore.backends.local import LocalBackend
+from casstore.catalog.connecting import replacing
 from casstore.catalog.index import Index, now, put_objects, put_pack_here
 from casstore.catalog.journal import Journal, replay
 from casstore.catalog.learning import absorb
@@ -88,8 +89,9 @@ def _rebuild(root: Path, on_event: OnEvent) -> RebuildReport:
     _mark_kept(index, kept)
     report = _report(index, journal.damaged, failures)
     index.close()
-    _set_aside(root)
-    (root / UNFINISHED).replace(root / INDEX)
+    with replacing(root / INDEX):
+        _set_aside(root)
+        (root / UNFINISHED).replace(root / INDEX)
     on_event(Finished("rebuild"))
     if report.objects or report.entries or failures or journal.damaged:
         on_event(Warned(_summary(report)))

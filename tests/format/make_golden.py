@@ -95,7 +95,7 @@ def main(target: Path) -> None:
         make(root, Path(folder) / "remote")
         for path in root.glob("index.sqlite*"):
             path.unlink()
-        for name in ("tmp", "rebuild.lock"):
+        for name in ("tmp", "rebuild.lock", "index.lock"):
             path = root / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         _cut_off(root / "journal")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import threading
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from casstore.catalog import database
+from casstore.catalog import connecting
 from casstore.catalog.index import (
     Index,
     now,
@@ -261,7 +262,7 @@ def test_transaction_is_all_or_nothing(index: Index) -> None:
 
 def test_busy_index_is_a_passing_error(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that waited too long for another says so, and may try again."""
-    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(connecting, "BUSY_TIMEOUT", 0.01)
     other = Index(tmp_path / "index.sqlite")
     with index.writing():
         assert list(other.objects()) == []
@@ -269,6 +270,30 @@ def test_busy_index_is_a_passing_error(index: Index, tmp_path: Path, monkeypatch
             pass
     assert caught.value.transient
     other.close()
+
+
+def test_opening_waits_while_the_index_is_replaced(index: Index, tmp_path: Path) -> None:
+    """Nobody opens half of one index and half of another: who comes between waits for the new one."""
+    put(index, 1)
+    replacement = Index(tmp_path / "new.sqlite", create=True)
+    put(replacement, 2)
+    replacement.close()
+    found: list[Digest] = []
+
+    def work() -> None:
+        with contextlib.closing(Index(tmp_path / "index.sqlite")) as other:
+            found.extend(info.digest for info in other.objects())
+
+    reader = threading.Thread(target=work)
+    with connecting.replacing(tmp_path / "index.sqlite"):
+        for path in tmp_path.glob("index.sqlite*"):
+            path.rename(tmp_path / f"old-{path.name}")
+        reader.start()
+        reader.join(0.1)
+        assert reader.is_alive()
+        (tmp_path / "new.sqlite").rename(tmp_path / "index.sqlite")
+    reader.join()
+    assert found == [stored(2).digest]
 
 
 def test_forked_child_opens_its_own(index: Index) -> None:
