@@ -123,11 +123,21 @@ class Learner:
     def finish(self) -> None:
         """Learn where objects are, now that all that is doomed is known."""
         put_remote(self._connection, self._remote, self._loose, self._packs)
+        self._hear()
         if self._dooms:
             self._connection.execute(statements.MOVE_ELSEWHERE, (self._remote,))
         rows = [(self._remote, bytes.fromhex(digest)) for digest in self._kept]
         self._connection.executemany("DELETE FROM pending WHERE remote = ? AND kind = 1 AND id = ?", rows)
         self._connection.executemany(statements.WANT_KEPT, rows)
+
+    def _hear(self) -> None:
+        """Note that what was uploaded here, before a push died, is told by another store now."""
+        query = "SELECT digest FROM untold WHERE remote = ?"
+        untold = {digest.hex() for (digest,) in self._connection.execute(query, (self._remote,))}
+        if untold:
+            told = {pack.digest for pack in self._packs} | {known.digest for known in self._loose}
+            rows = [(self._remote, bytes.fromhex(digest)) for digest in untold & told]
+            self._connection.executemany("DELETE FROM untold WHERE remote = ? AND digest = ?", rows)
 
 
 def put_remote(

@@ -266,16 +266,26 @@ INSERT OR REPLACE INTO remote_objects {_LASTING} AND EXISTS (
     WHERE h.remote = w.remote AND h.object = w.object)
 """
 
+_DOUBTED = "object IN (SELECT digest FROM asked)"
+
 DISBELIEVE = (
-    "DELETE FROM remote_objects WHERE remote = ?1 AND object IN (SELECT digest FROM asked)",
-    f"INSERT OR REPLACE INTO remote_objects {_LASTING} AND w.object IN (SELECT digest FROM asked)",
-    """DELETE FROM elsewhere WHERE remote = ?1 AND object IN (SELECT digest FROM asked) AND EXISTS (
+    f"DELETE FROM elsewhere WHERE remote = ?1 AND pack = ?2 AND {_DOUBTED}",
+    f"""DELETE FROM remote_objects WHERE remote = ?1 AND coalesce(?2, pack, 0) = coalesce(pack, 0)
+        AND {_DOUBTED}""",
+)
+"""That a remote does not hold what was asked for in a pack (?2; 0: in files of their own; NULL: where it is
+believed to be)."""
+
+LOOK_ELSEWHERE = (
+    f"INSERT OR IGNORE INTO remote_objects {_LASTING} AND w.{_DOUBTED}",
+    f"""DELETE FROM elsewhere WHERE remote = ?1 AND {_DOUBTED} AND EXISTS (
         SELECT 1 FROM remote_objects h WHERE h.remote = ?1 AND h.object = elsewhere.object
             AND coalesce(h.pack, 0) = elsewhere.pack)""",
-    """INSERT OR REPLACE INTO pending(remote, kind, id)
-    SELECT ?1, 0, key FROM entries WHERE object IN (SELECT digest FROM asked)""",
+    f"DELETE FROM asked WHERE {STAYS.format('asked.digest')}",
+    f"INSERT OR REPLACE INTO pending(remote, kind, id) SELECT ?1, 0, key FROM entries WHERE {_DOUBTED}",
     """INSERT OR REPLACE INTO pending(remote, kind, id)
     SELECT ?1, 0, e.key FROM entries e JOIN asked a ON length(e.refs) > 0 AND instr(e.refs, a.digest) > 0""",
     """INSERT OR REPLACE INTO pending(remote, kind, id)
     SELECT ?1, 1, digest FROM objects WHERE kept AND digest IN (SELECT digest FROM asked)""",
 )
+"""That what was asked for is where it lasts, if that is known, or what leads to it is pending again."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from casstore.catalog import statements
 from casstore.catalog.batch import Batch, batch_of
-from casstore.catalog.index import Index, now
+from casstore.catalog.index import Index, now, put_pack
 from casstore.catalog.learning import Arrivals, Learner, put_remote
 from casstore.catalog.records import (
     NEVER,
@@ -250,9 +250,10 @@ class Tracking:
             connection.execute("DELETE FROM untold WHERE remote = ? AND at < ?", (self.id, before))
             for record in records:
                 if isinstance(record, Pack):
-                    self.disbelieve(record.contents.digests)
+                    number = put_pack(connection, record, here=False)
+                    self._doubt(connection, record.contents.digests, number)
                 elif isinstance(record, Location):
-                    self.disbelieve([record.known.digest])
+                    self._doubt(connection, [record.known.digest], 0)
 
     def pushed(self, segment: Digest, mark: int, told: Iterable[Record]) -> None:
         """Note that a segment stands in the remote, with what was chosen and these records."""
@@ -274,14 +275,22 @@ class Tracking:
             connection.executemany("DELETE FROM pending WHERE remote = ? AND kind = ? AND id = ?", rows)
 
     def disbelieve(self, digests: Iterable[Digest]) -> None:
-        """Note that the remote does not hold objects, or not whole: what leads to them is pending again."""
+        """Note that the remote does not hold objects where it was believed to, or not whole.
+
+        What leads to those that it holds nowhere else is pending again.
+        """
         doubtful = list(digests)
         if not doubtful:  # as nearly always: all entries would be looked at
             return
         with self._index.writing() as connection:
-            _ask(connection, doubtful)
-            for statement in statements.DISBELIEVE:
-                connection.execute(statement, (self.id,))
+            self._doubt(connection, doubtful, None)
+
+    def _doubt(self, connection: sqlite3.Connection, digests: Iterable[Digest], place: int | None) -> None:
+        _ask(connection, digests)
+        for statement in statements.DISBELIEVE:
+            connection.execute(statement, (self.id, place))
+        for statement in statements.LOOK_ELSEWHERE:
+            connection.execute(statement, (self.id,))
 
     # Pull
 

@@ -176,7 +176,6 @@ class Team(RuleBasedStateMachine):
             for name, content in expected.items():
                 assert store.read_entry(name)[1] == ANSWERS[content]
             assert all(store.get(digest) == ANSWERS[digest] for digest in self.kept)
-            store.push(url)  # sends again, once, what it came to doubt; then there is nothing left to say
             assert store.push(url).entries == 0
             assert store.verify().failures == ()
             store.close()
@@ -185,13 +184,8 @@ class Team(RuleBasedStateMachine):
 
 
 def test_nothing_that_was_pushed_is_lost() -> None:
-    """Three stores that push, die, pull, evict, wait and collect lose nothing and agree.
-
-    The same stories each time; others are told by the test below.
-    """
-    run_state_machine_as_test(
-        Team, settings=settings(max_examples=25, stateful_step_count=30, deadline=None, derandomize=True)
-    )
+    """Three stores that push, die, pull, evict, wait and collect lose nothing and agree."""
+    run_state_machine_as_test(Team, settings=settings(max_examples=25, stateful_step_count=30, deadline=None))
 
 
 @pytest.mark.soak

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casstore.catalog.batch import batch_of
-from casstore.catalog.holding import remotes_holding
+from casstore.catalog.holding import is_held, remotes_holding
 from casstore.catalog.index import Index, put_claim, put_objects, put_pack_here
 from casstore.catalog.learning import absorb
 from casstore.catalog.merge import rank
@@ -25,6 +25,7 @@ from tests.stores import key
 from tests.tracked import pending, pending_kept, wanted
 
 ONE, TWO = "memory://one", "memory://two"
+LATER = 1 << 60
 
 
 @pytest.fixture
@@ -240,6 +241,41 @@ def test_what_is_not_where_it_was_may_be_elsewhere(tracking: Tracking) -> None:
     second = there(tracking, 1)
     assert {known.place is None for known in (first, second) if known is not None} == {True, False}
     tracking.disbelieve([content(1)])
+    assert there(tracking, 1) is None
+
+
+def test_upload_told_by_another_is_believed_in(index: Index, tracking: Tracking) -> None:
+    """What a push that died had uploaded is not sent again once another store's segment tells of it."""
+    put(index, entry(1), entry(2))
+    tracking.uploaded([Stored(content(2), 20, 25)], [pack(1, 1)])
+    tracking.apply(segment(1), [pack(1, 1), Location(Stored(content(2), 20, 25)), entry(1), entry(2)])
+    assert tracking.untold() == []
+    assert is_held(index, content(1))
+    tracking.distrust(LATER)
+    assert pending(tracking) == []
+    assert there(tracking, 1) is not None
+    assert there(tracking, 2) is not None
+
+
+@pytest.mark.parametrize("told", [[pack(2, 1, 2)], [Location(Stored(content(n), 20, 25)) for n in (1, 2)]])
+@pytest.mark.parametrize("told_first", [True, False])
+def test_only_the_upload_is_distrusted(
+    index: Index, tracking: Tracking, told: list[Record], *, told_first: bool
+) -> None:
+    """What an upload that nobody told of held is looked for in its other place alone."""
+    put(index, entry(1), entry(2), entry(3))
+    if told_first:
+        tracking.apply(segment(1), [*told, entry(1), entry(2)])
+    tracking.uploaded([], [pack(1, 1, 2, 3)])
+    if not told_first:
+        tracking.apply(segment(1), [*told, entry(1), entry(2)])
+    tracking.distrust(LATER)
+    places = [known and known.place for known in (there(tracking, 1), there(tracking, 2))]
+    assert pack(1).digest not in [place and place.pack for place in places]
+    assert there(tracking, 1) is not None
+    assert there(tracking, 3) is None
+    assert [each.key for each in pending(tracking)] == [key(3)]
+    tracking.disbelieve([content(1), content(2)])
     assert there(tracking, 1) is None
 
 
