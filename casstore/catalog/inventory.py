@@ -6,10 +6,11 @@ plan, and what can be counted or decided in SQL is.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from casstore.catalog.index import Index
 from casstore.catalog.rows import PackInfo, pack_info, stored_from
@@ -72,6 +73,23 @@ class Lacking:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What is wanted of one pack of a remote, or of its files of their own.
+
+    Attributes:
+        row: The row number of the pack; None where they have files of their own.
+        pack: The pack, if it is one.
+        objects: How many objects are wanted.
+        stored: Bytes of their frames or files.
+    """
+
+    row: int | None
+    pack: PackInfo | None
+    objects: int
+    stored: int
+
+
+@dataclass(frozen=True, slots=True)
 class Offered:
     """What a remote holds of what is wanted here.
 
@@ -111,10 +129,20 @@ FROM moving m CROSS JOIN objects o ON o.digest = m.digest WHERE NOT {STAYS.forma
 ORDER BY m.created, m.id, m.n
 """
 
-_TO_FETCH = """
+_ABSENT = "NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = h.object)"
+
+_TO_FETCH = f"""
 SELECT lower(hex(h.object)), h.size, h.stored, h.pack, h.offset, h.frames
 FROM moving m CROSS JOIN remote_objects h ON h.remote = ?1 AND h.object = m.digest
-WHERE NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = m.digest) ORDER BY m.created, m.id, m.n
+WHERE {_ABSENT} AND {{where}} ORDER BY m.created, m.id, m.n
+"""
+
+_BESIDES = "(h.pack IS NULL OR h.pack NOT IN (SELECT value FROM json_each(?2)))"
+
+_SHARES = f"""
+SELECT h.pack, count(*), sum(h.stored) FROM remote_objects h
+WHERE h.remote = ?1 AND h.object IN (SELECT digest FROM moving) AND {_ABSENT}
+GROUP BY h.pack ORDER BY h.pack DESC
 """
 
 _BEHIND = f"""
@@ -139,12 +167,17 @@ _LACKS = """(NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = {0})
 
 _NUMBER = "WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < {deepest})"
 
-_SETTLE = f"""{_NUMBER}
-DELETE FROM wanted WHERE remote = ?1 AND kind = 0 AND NOT EXISTS (
+_WANTING = f"""EXISTS (
     SELECT 1 FROM entries e WHERE e.key = wanted.id AND e.object IS NOT NULL AND ({_LACKS.format("e.object")}
         OR length(e.refs) > 0 AND EXISTS (SELECT 1 FROM number
             WHERE length(e.refs) > 32 * n AND {_LACKS.format("substr(e.refs, 32 * n + 1, 32)")})))
 """
+
+_UNSETTLED = f"{_NUMBER} SELECT EXISTS (SELECT 1 FROM wanted WHERE remote = ?1 AND kind = 0 AND {_WANTING})"
+
+_SETTLE = f"{_NUMBER} DELETE FROM wanted WHERE remote = ?1 AND kind = 0 AND NOT {_WANTING}"
+
+_SETTLE_ALL = "DELETE FROM wanted WHERE remote = ?1 AND kind = 0"
 
 _SETTLE_KEPT = f"DELETE FROM wanted WHERE remote = ?1 AND kind = 1 AND NOT {_LACKS.format('wanted.id')}"
 
@@ -161,21 +194,45 @@ def lacking(index: Index, remote: int) -> Lacking:
         (claims, kept) = connection.execute(_COUNT.format("pending"), (remote,)).fetchone()
         if not claims and not kept:
             return Lacking(0, 0, [], 0, [], [], {})
-        objects = _rows(connection, remote, _moving(connection, remote, "pending", "") + _TO_SEND)
+        objects = _rows(connection, _moving(connection, remote, "pending", "") + _TO_SEND, remote)
         behind = connection.execute(_BEHIND, (remote,)).fetchall()
         lost_kept = [Digest(digest) for (digest,) in connection.execute(_LOST_KEPT, (remote,))]
-        packs = packs_of(connection, objects)
+        packs = packs_of(connection, (row.pack for row in objects))
     lost = [Key(key) for key, anywhere in behind if not anywhere]
     return Lacking(claims, kept, objects, len(behind), lost, lost_kept, packs)
 
 
-def offered(index: Index, remote: int) -> Offered:
-    """Return what a remote holds of what a pull from it should bring, by its row number."""
+def shares(index: Index, remote: int) -> list[Share]:
+    """Return what a pull should bring from a remote, by pack, the packs first that were learnt of last."""
+    with index.staging() as connection:
+        if not any(connection.execute(_COUNT.format("wanted"), (remote,)).fetchone()):
+            return []
+        rows = connection.execute(_moving(connection, remote, "wanted", "-") + _SHARES, (remote,)).fetchall()
+        packs = packs_of(connection, (row for row, _, _ in rows))
+    return [Share(row, packs.get(row or 0), objects, stored) for row, objects, stored in rows]
+
+
+def offered(index: Index, remote: int, besides: Iterable[int] = ()) -> Offered:
+    """Return what a remote holds of what a pull from it should bring, by its row number.
+
+    Args:
+        index: The store's index.
+        remote: The remote's row.
+        besides: Packs, by row number, whose objects are left out.
+    """
     with index.staging() as connection:
         if not any(connection.execute(_COUNT.format("wanted"), (remote,)).fetchone()):
             return Offered([], {})
-        objects = _rows(connection, remote, _moving(connection, remote, "wanted", "-") + _TO_FETCH)
-        return Offered(objects, packs_of(connection, objects))
+        query = _moving(connection, remote, "wanted", "-") + _TO_FETCH.format(where=_BESIDES)
+        objects = _rows(connection, query, remote, json.dumps(list(besides)))
+        return Offered(objects, packs_of(connection, (row.pack for row in objects)))
+
+
+def wanted_in(index: Index, remote: int, pack: int) -> list[Digest]:
+    """Return what a pull should bring that lies in one pack of a remote, by the pack's row number."""
+    with index.staging() as connection:
+        query = _moving(connection, remote, "wanted", "-") + _TO_FETCH.format(where="h.pack = ?2")
+        return [row.digest for row in _rows(connection, query, remote, pack)]
 
 
 def waiting_for(index: Index, remote: int, objects: Iterable[Digest]) -> int:
@@ -189,12 +246,18 @@ def waiting_for(index: Index, remote: int, objects: Iterable[Digest]) -> int:
         return int(connection.execute(waiting, (remote,)).fetchone()[0])
 
 
-def settle(index: Index, remote: int) -> None:
-    """Want no longer what is here, and what a remote turned out not to have; the rest stays wanted."""
+def settle(index: Index, remote: int) -> bool:
+    """Want no longer what is here, and what a remote turned out not to have; the rest stays wanted.
+
+    Returns:
+        Whether entries are left.
+    """
     with index.writing() as connection:
         deepest = _deepest(connection, remote, "wanted")
-        connection.execute(_SETTLE.format(deepest=deepest), (remote,))
         connection.execute(_SETTLE_KEPT, (remote,))
+        left = bool(connection.execute(_UNSETTLED.format(deepest=deepest), (remote,)).fetchone()[0])
+        connection.execute(_SETTLE.format(deepest=deepest) if left else _SETTLE_ALL, (remote,))
+    return left
 
 
 def _deepest(connection: sqlite3.Connection, remote: int, table: str) -> int:
@@ -208,20 +271,17 @@ def _moving(connection: sqlite3.Connection, remote: int, table: str, sign: str) 
     return _MOVING.format(table=table, sign=sign, deepest=deepest, refs=refs)
 
 
-def _rows(connection: sqlite3.Connection, remote: int, query: str) -> list[Row]:
+def _rows(connection: sqlite3.Connection, query: str, *values: Any) -> list[Row]:
     """Return the objects that a query finds, each where it is found first."""
     found: dict[str, Row] = {}
-    for row in connection.execute(query, (remote,)):
+    for row in connection.execute(query, values):
         if row[0] not in found:
             found[row[0]] = Row(*row)
     return list(found.values())
 
 
-def packs_of(connection: sqlite3.Connection, objects: Iterable[Row]) -> dict[int, PackInfo]:
-    """Return the packs that objects lie in, by row number."""
+def packs_of(connection: sqlite3.Connection, rows: Iterable[int | None]) -> dict[int, PackInfo]:
+    """Return packs, by row number."""
     query = "SELECT digest, stored, members, dictionary, here FROM packs WHERE id = ?"
-    found = {}
-    for number in {row.pack for row in objects}:
-        if number is not None:
-            found[number] = pack_info(*connection.execute(query, (number,)).fetchone())
-    return found
+    numbers = {row for row in rows if row is not None}
+    return {row: pack_info(*connection.execute(query, (row,)).fetchone()) for row in numbers}

@@ -34,7 +34,7 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
         "operation": plan.operation,
         "remote": plan.remote,
         "dry_run": True,
-        "objects": len(plan.objects),
+        "objects": plan.count,
         "packs": plan.pack_count,
         "entries": plan.entries,
         "bytes": plan.bytes,
@@ -95,7 +95,7 @@ def print_direction(plan: Plan) -> None:
 
 
 def _planned(plan: Plan) -> str:
-    return _what(len(plan.objects), plan.pack_count, plan.bytes, plan.entries)
+    return _what(plan.count, plan.pack_count, plan.bytes, plan.entries)
 
 
 def _what(objects: int, packs: int, size: int, entries: int) -> str:

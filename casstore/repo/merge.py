@@ -90,7 +90,7 @@ def planned_merge(local: Local, remote: Remote, listed: Sequence[Listed], lackin
     chosen.sort(key=lambda pack: (-pack.stored, pack.digest))  # the oldest first, most likely
     members = tuple({row.digest: row for pack in chosen for row in pack.members}.values())
     with local.index.reading() as connection:
-        sources = packs_of(connection, members)
+        sources = packs_of(connection, (row.pack for row in members))
     return Merge(
         tuple(sorted(segments)),
         tuple(pack.digest for pack in chosen),

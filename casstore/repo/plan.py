@@ -39,7 +39,7 @@ class Plan:
     Attributes:
         operation: ``push`` or ``pull``.
         remote: The remote's name.
-        objects: The objects to move.
+        objects: The objects to move; those of whole packs only where the plan was asked to list them.
         entries: How many entries and tombstones that makes known, or brings the objects of.
         requests: The requests it would take, by verb, the LIST of the remote's segments included.
         bytes: Stored bytes to move; of objects that are yet to be packed, as they are expected to be.
@@ -63,9 +63,14 @@ class Plan:
         return 0
 
     @property
+    def count(self) -> int:
+        """How many objects move."""
+        return len(self.objects)
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing would change."""
-        return not self.objects and not self.entries
+        return not self.count and not self.entries
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from casstore.catalog.inventory import Offered, Row, stored_of
+from casstore.catalog.inventory import Offered, Row, Share, stored_of
 from casstore.catalog.rows import PackInfo
 from casstore.digest import Digest
 from casstore.repo.large import count_fetches
@@ -38,10 +38,11 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class WholePack:
-    """A pack to fetch whole, and the objects wanted of it."""
+    """A pack to fetch whole, its row number, and how many objects are wanted of it."""
 
     pack: PackInfo
-    members: tuple[Digest, ...]
+    row: int
+    objects: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class PullPlan(Plan):
         ranges: Parts of other packs.
         dictionaries: Dictionaries to fetch, with their stored bytes.
         over: Objects that do not fit under the size cap.
+        unlisted: How many objects of whole packs are not among `objects`.
     """
 
     loose: tuple[Stored, ...] = ()
@@ -61,6 +63,12 @@ class PullPlan(Plan):
     ranges: tuple[Range, ...] = ()
     dictionaries: tuple[tuple[Digest, int], ...] = ()
     over: tuple[Digest, ...] = ()
+    unlisted: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many objects move."""
+        return len(self.objects) + self.unlisted
 
     @property
     def pack_count(self) -> int:
@@ -68,21 +76,47 @@ class PullPlan(Plan):
         return len(self.whole)
 
 
+def worth_taking(shares: Collection[Share], room: int) -> list[WholePack]:
+    """Return the packs to fetch whole, where all that is wanted fits; else it matters what comes first.
+
+    Args:
+        shares: What is wanted, by pack.
+        room: Stored bytes that fit under the size cap.
+    """
+    room -= sum(share.stored for share in shares)
+    whole: list[WholePack] = []
+    for share in shares if room >= 0 else ():
+        if share.row is None or share.pack is None:
+            continue
+        more = share.pack.stored - share.stored
+        if more <= room and share.stored >= ENOUGH * share.pack.stored:
+            whole.append(WholePack(share.pack, share.row, share.objects))
+            room -= more
+    return whole
+
+
 def plan_pull(
-    contact: Contact, offered: Offered, room: int, dictionaries: Mapping[Digest, int] | None = None
+    contact: Contact,
+    offered: Offered,
+    room: int,
+    dictionaries: Mapping[Digest, int] | None = None,
+    taken: Sequence[WholePack] = (),
 ) -> PullPlan:
     """Return what a pull would bring; how many entries that is, is for the caller to say.
 
     Args:
         contact: What is known of the remote.
-        offered: What it holds of what is wanted, the most welcome first.
+        offered: What it holds of what is wanted, the most welcome first, besides what is in `taken`.
         room: Stored bytes that fit under the size cap; what does not fit stays behind.
         dictionaries: Dictionaries of the packs there that are not here, and their stored bytes.
+        taken: Packs that will be fetched whole.
     """
     missing = dictionaries or {}
+    room -= sum(each.pack.stored for each in taken)
     fetched, over = _fitting(offered.objects, room)
     loose = tuple(stored_of(row, offered.packs) for row in fetched if row.pack is None)
-    whole, ranges = _packs(fetched, offered.packs, room - sum(row.stored for row in fetched))
+    more, ranges = _packs(fetched, offered.packs, room - sum(row.stored for row in fetched))
+    whole = [*taken, *more]
     needed = {each.pack.dictionary for each in whole}
     needed |= {each.members[0].place.dictionary for each in ranges if each.members[0].place is not None}
     fetching = tuple(sorted((digest, size) for digest, size in missing.items() if digest in needed))
@@ -105,6 +139,7 @@ def plan_pull(
         ranges=tuple(ranges),
         dictionaries=fetching,
         over=tuple(over),
+        unlisted=sum(each.objects for each in taken),
     )
 
 
@@ -143,7 +178,7 @@ def _packs(
         pack = packs[number]
         more = pack.stored - sum(row.stored for row in inside)
         if more <= room and _is_enough(inside, pack):
-            whole.append(WholePack(pack, tuple(row.digest for row in inside)))
+            whole.append(WholePack(pack, number, len(inside)))
             room -= more
         else:
             ranges += ranges_of(pack.digest, (stored_of(row, packs) for row in inside))

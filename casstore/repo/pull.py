@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from casstore.catalog.index import now, put_objects
-from casstore.catalog.inventory import Offered, offered, settle, waiting_for
+from casstore.catalog.inventory import Offered, offered, settle, shares, waiting_for, wanted_in
 from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
-from casstore.repo.plan_pull import PullPlan, Range, WholePack, plan_pull, ranges_of
+from casstore.repo.plan_pull import PullPlan, Range, WholePack, plan_pull, ranges_of, worth_taking
 from casstore.repo.repack import tidy_packs
 from casstore.repo.run import Report, Run
 from casstore.repo.transfer import parallel
-from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, Pack, PackWriter, decode_member
+from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, Pack, PackWriter, decode_member, read_contents
 from casstore.store.sealed import Stored, create
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ def pull(
         plan = planned_pull(repository, remote, refreshed, manifest_only=manifest_only)
         run.entries = plan.entries
         if not manifest_only:
-            _bring_all(repository, remote, plan, run)
-            settle(repository.local.index, remote.tracking.id)
+            whole = _bring_all(repository, remote, plan, run)
+            if settle(repository.local.index, remote.tracking.id):
+                run.fail(_not_inside(repository.local, remote, whole))
             remote.tracking.disbelieve(run.doubtful)
             tidy_packs(repository.local)
             with contextlib.suppress(BackendError):  # all is here already; another pull tries again
@@ -85,36 +86,70 @@ def pull(
     return run.report(plan)
 
 
-def _bring_all(repository: Repository, remote: Remote, plan: PullPlan, run: Run) -> None:
-    """Bring the objects of a plan, and look at the manifest again where some had been moved meanwhile."""
+def _bring_all(repository: Repository, remote: Remote, plan: PullPlan, run: Run) -> list[WholePack]:
+    """Bring the objects of a plan, and look at the manifest again where some had been moved meanwhile.
+
+    Returns:
+        The packs that were to come whole.
+    """
+    whole: list[WholePack] = []
     for _ in range(_LOOKS):
-        gone = _Download(repository.local, remote, plan, run).run() if plan.objects else []
+        whole += plan.whole
+        gone = _Download(repository.local, remote, plan, run).run() if plan.count else []
         if not gone:
-            return
+            break
         # What was gone may have been merged into another pack: the manifest tells.
         before = remote.tracking.sides(gone)
         again = remote.refresh()
         after = remote.tracking.sides(gone)
         moved = {digest for digest in gone if _moved(before[digest], after[digest])}
         if not moved:
-            return
+            break
         run.forgive(moved)
         plan = planned_pull(repository, remote, again, manifest_only=False)
+    return whole
+
+
+def _not_inside(local: Local, remote: Remote, whole: Iterable[WholePack]) -> list[Failure]:
+    """Return what is still wanted of packs that are here, since they do not hold it."""
+    failures = []
+    for each in whole:
+        try:
+            inside = set(read_contents(local.path(local.objects.pack_name(each.pack.digest))).digests)
+        except FileNotFoundError:  # it did not come, or was evicted since
+            continue
+        absent = set(wanted_in(local.index, remote.tracking.id, each.row)) - inside
+        failures += [
+            Failure(digest, f"it is not in pack {each.pack.digest}, as recorded") for digest in sorted(absent)
+        ]
+    return failures
 
 
 def planned_pull(
-    repository: Repository, remote: Remote, refreshed: Refreshed, *, manifest_only: bool
+    repository: Repository, remote: Remote, refreshed: Refreshed, *, manifest_only: bool, listed: bool = False
 ) -> PullPlan:
-    """Return what a pull would do, now that the remote's manifest was read."""
+    """Return what a pull would do, now that the remote's manifest was read.
+
+    Args:
+        repository: The store.
+        remote: The remote.
+        refreshed: What was read.
+        manifest_only: Plan to bring nothing else.
+        listed: List all objects, also those that come with a whole pack.
+    """
     index, tracking = repository.local.index, remote.tracking
     if manifest_only:
         plan = plan_pull(refreshed.contact, Offered([], {}), 0)
         return replace(plan, entries=refreshed.entries, failures=refreshed.failures)
-    found = offered(index, tracking.id)
-    used = {pack.dictionary for pack in found.packs.values() if pack.dictionary is not None}
-    known = tracking.sides(used)
+    room = repository.max_size - index.evictable()
+    by_pack = [] if listed else shares(index, tracking.id)
+    taken = worth_taking(by_pack, room)
+    is_all = by_pack and len(taken) == len(by_pack)
+    found = Offered([], {}) if is_all else offered(index, tracking.id, [each.row for each in taken])
+    packs = (*found.packs.values(), *(each.pack for each in taken))
+    known = tracking.sides({pack.dictionary for pack in packs if pack.dictionary is not None})
     absent = {digest: side.there.stored for digest, side in known.items() if side.there and not side.here}
-    plan = plan_pull(refreshed.contact, found, repository.max_size - index.evictable(), absent)
+    plan = plan_pull(refreshed.contact, found, room, absent, taken)
     behind = waiting_for(index, tracking.id, plan.over) if plan.over else 0
     new = refreshed.entries
     entries = max(new, new + refreshed.due - behind)
@@ -159,7 +194,7 @@ class _Download:
 
     def _bring(self, job: WholePack | Range | Stored) -> Brought:
         if (lacking := self._lacking.get(_dictionary_of(job))) is not None:
-            digests = _digests_of(job)
+            digests = self._digests_of(job)
             return Brought(failures=[Failure(digest, lacking) for digest in digests], waiting=True)
         if isinstance(job, WholePack):
             return self._bring_whole(job)
@@ -171,21 +206,24 @@ class _Download:
             return _failed([job.digest], error)
         return Brought([known], count=1, stored=known.stored)
 
+    def _digests_of(self, job: WholePack | Range | Stored) -> Sequence[Digest]:
+        """Return the objects that a job brings."""
+        if isinstance(job, WholePack):
+            return wanted_in(self._local.index, self._tracking.id, job.row)
+        return [known.digest for known in (job.members if isinstance(job, Range) else [job])]
+
     def _bring_whole(self, whole: WholePack) -> Brought:
         try:
             pack = self._local.bring_pack(self._source, whole.pack.digest)
         except NotFoundError as error:
-            return _failed(whole.members, error)
+            return _failed(self._digests_of(whole), error)
         except IntegrityError:
             return self._bring_parts(whole)
-        absent = sorted(set(whole.members).difference(pack.contents.digests))
-        failures = [Failure(digest, f"it is not in pack {pack.digest}, as recorded") for digest in absent]
-        count = len(whole.members) - len(absent)
-        return Brought(packs=[pack], count=count, stored=pack.stored, failures=failures)
+        return Brought(packs=[pack], count=whole.objects, stored=pack.stored)
 
     def _bring_parts(self, whole: WholePack) -> Brought:
         """Bring what is good of a pack that is not good as a whole."""
-        sides = self._tracking.sides(whole.members)
+        sides = self._tracking.sides(self._digests_of(whole))
         known = [side.there for side in sides.values() if side.there is not None]
         brought = Brought()
         for part in ranges_of(whole.pack.digest, known):
@@ -254,13 +292,6 @@ def _dictionary_of(job: WholePack | Range | Stored) -> Digest | None:
         return job.pack.dictionary
     known = job.members[0] if isinstance(job, Range) else job
     return None if known.place is None else known.place.dictionary
-
-
-def _digests_of(job: WholePack | Range | Stored) -> Sequence[Digest]:
-    """Return the objects that a job brings."""
-    if isinstance(job, WholePack):
-        return job.members
-    return [known.digest for known in (job.members if isinstance(job, Range) else [job])]
 
 
 def _failed(digests: Sequence[Digest], error: CasstoreError) -> Brought:

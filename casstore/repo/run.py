@@ -70,7 +70,7 @@ class Run:
 
     def start(self, plan: Plan) -> None:
         """Tell what will move."""
-        self._on_event(Started(self._operation, len(plan.objects), plan.bytes))
+        self._on_event(Started(self._operation, plan.count, plan.bytes))
 
     def advance(self, objects: int, stored: int, *, packs: int = 0) -> None:
         """Tell what has moved: objects, stored bytes, and how many packs that was."""

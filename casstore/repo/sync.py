@@ -44,5 +44,5 @@ def status(repository: Repository, name: str | None, *, manifest_only: bool = Fa
         refreshed = remote.refresh()
         return Status(
             planned_push(local, remote, refreshed),
-            planned_pull(repository, remote, refreshed, manifest_only=manifest_only),
+            planned_pull(repository, remote, refreshed, manifest_only=manifest_only, listed=True),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from collections.abc import Callable
@@ -11,12 +12,15 @@ from typing import Any
 import pytest
 
 from casstore.catalog import segment as segment_module
-from casstore.catalog.segment import HEADER
+from casstore.catalog.records import encode_record
+from casstore.catalog.segment import HEADER, read_segment
 from casstore.digest import digest_of
 from casstore.errors import NotFoundError
 from casstore.repo import manifest as manifest_module
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE, Codec, seal
+from casstore.store.layout import digest_in
+from casstore.store.pack import Contents, Pack
 from casstore.store.sealed import write_sealed
 from tests.stores import answer, answers, dump, files, fill, key, record_remote
 from tests.unit.repo.conftest import Open
@@ -169,6 +173,30 @@ def test_location_that_lies_costs_nothing_but_a_failure(
     with pytest.raises(NotFoundError):
         store.get(large)
     assert store.verify().failures == ()
+
+
+def test_pack_that_does_not_hold_all_it_should(opened: Open, store: Repository, tmp_path: Path) -> None:
+    """Where a segment lists an object in a pack that the pack does not hold, that one alone is reported."""
+    url = (tmp_path / "remote").as_uri()
+    source = opened("source")
+    fill(source, range(40))
+    source.push(url)
+    (segment,) = (tmp_path / "remote" / "manifest").iterdir()
+    pack = next(
+        record for record in read_segment(segment, digest_in(segment.name)) if isinstance(record, Pack)
+    )
+    inside = pack.contents
+    more = Contents(None, [*inside.digests, digest_of(b"evil")], [*inside.sizes, 4], [*inside.lengths, 25])
+    told = encode_record(dataclasses.replace(pack, contents=more))
+    name, content = sealed(b"\n".join([HEADER, told, json.dumps(ENTRY).encode(), b""]))
+    (tmp_path / "remote" / "manifest" / f"{name}.zst").write_bytes(content)
+    report = store.pull(url)
+    assert [failure.name for failure in report.failures] == [digest_of(b"evil")]
+    assert f"it is not in pack {pack.digest}" in report.failures[0].reason
+    assert {name: content for name, content in answers(store).items() if content is not None} == {
+        key(number): answer(number) for number in range(40)
+    }
+    assert store.pull(url).failures == ()
 
 
 def test_last_generation_is_the_last(store: Repository, remote: Path, folder_url: str) -> None:

@@ -712,13 +712,17 @@ def test_no_look_up_reads_all_that_a_remote_holds(store: Repository, folder_url:
     store.push(folder_url)
     with store.local.index.staging() as connection:
         connection.execute("CREATE TEMP TABLE IF NOT EXISTS asked(digest BLOB PRIMARY KEY) WITHOUT ROWID")
-        asked = [(statements.SIDES, (1,)), (statements.EVICTABLE, ())]
+        asked: list[tuple[str, tuple[object, ...]]] = [(statements.SIDES, (1,)), (statements.EVICTABLE, ())]
         asked += [(inventory._moving(connection, 1, "pending", "") + inventory._TO_SEND, (1,))]
-        asked += [(inventory._moving(connection, 1, "wanted", "-") + inventory._TO_FETCH, (1,))]
+        wanted = inventory._moving(connection, 1, "wanted", "-")
+        asked += [(wanted + inventory._TO_FETCH.format(where=inventory._BESIDES), (1, "[2]"))]
+        asked += [(wanted + inventory._TO_FETCH.format(where="h.pack = ?2"), (1, 1))]
+        asked += [(wanted + inventory._SHARES, (1,))]
         for statement, values in asked:
             plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
             steps = [row[3] for row in plan]
             assert not [step for step in steps if step.startswith(("SCAN h", "SCAN e"))], steps
+            assert not [step for step in steps if step.startswith("SEARCH h ") and "object=?" not in step]
 
 
 def test_remote_that_was_removed_is_not_asked(store: Repository, opened: Open, folder_url: str) -> None:
