@@ -30,7 +30,7 @@ from casstore.events import Advanced, Finished, Started
 from casstore.repo.local import GRACE, UNFINISHED_AGE
 from casstore.repo.manifest import Listed, ManifestReader, Vanished
 from casstore.repo.merge import NO_MARK, Folding, distrust, publish_folding, read_union
-from casstore.repo.moving import Mover, grouped, most_used
+from casstore.repo.moving import Mover, most_used
 from casstore.repo.plan import Failure
 from casstore.repo.plan_gc import (
     DataFile,
@@ -42,10 +42,11 @@ from casstore.repo.plan_gc import (
     gc_requests,
     plan_gc,
 )
+from casstore.repo.plan_repack import FULL
 from casstore.repo.transfer import parallel
 from casstore.store.dictionaries import read_dictionary
 from casstore.store.layout import OBJECTS, PACKS, digest_in, segment_name
-from casstore.store.pack import Pack
+from casstore.store.pack import Pack, fill_packs
 
 if TYPE_CHECKING:
     from casstore.backends.base import Info
@@ -166,7 +167,7 @@ class _Collector:
     ) -> GcReport:
         """Say what a collection would take, if the remote stays as it is and can be read."""
         members = needed_of(self._index, self._tracking.id, plan.packs)
-        groups = list(grouped(members))
+        groups = list(fill_packs(members, FULL))
         away = mover.away(members)
         used = {*away.values(), *map(most_used, groups[:1])}
         means = Means(

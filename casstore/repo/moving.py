@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from casstore.backends.local import LocalBackend
 from casstore.errors import IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
+from casstore.repo.plan_repack import FULL
 from casstore.store.dictionaries import JUDGED_ON, TRAINED_ON, choose
 from casstore.store.layout import DEFAULT_SHARDS
 from casstore.store.objects import ObjectStore
-from casstore.store.pack import PACK_MEMBERS, Pack, PackWriter, decode_member, read_pack
+from casstore.store.pack import Pack, PackWriter, decode_member, fill_packs, read_pack
 
 if TYPE_CHECKING:
     from casstore.digest import Digest
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from casstore.repo.remote import Remote
     from casstore.store.codec import Dictionary
     from casstore.store.sealed import Stored
-
-_TARGET = 16 * 1024 * 1024
-"""Bytes of frames at which a pack is full."""
 
 
 class Mover:
@@ -88,7 +86,7 @@ class Mover:
 
         What could not be had is in `failures`; what was moved, in `moved`.
         """
-        for group in grouped(members):
+        for group in fill_packs(members, FULL):
             contents = [(known, content) for known in group if (content := self._content(known)) is not None]
             if not contents:
                 continue
@@ -188,17 +186,3 @@ def most_used(members: Iterable[Stored]) -> Digest | None:
     used = Counter(known.place.dictionary for known in members if known.place is not None)
     (most, _), *_ = used.most_common(1) or [(None, 0)]
     return most
-
-
-def grouped(members: Iterable[Stored]) -> Iterator[list[Stored]]:
-    """Yield what goes into each new pack."""
-    group: list[Stored] = []
-    weight = 0
-    for known in members:
-        group.append(known)
-        weight += known.stored
-        if weight >= _TARGET or len(group) == PACK_MEMBERS - 1:  # one place is left for another name
-            yield group
-            group, weight = [], 0
-    if group:
-        yield group

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from casstore.backends.multipart import count_parts
@@ -13,7 +13,7 @@ from casstore.digest import Digest, Key
 from casstore.repo.plan import Contact, Move, Plan, contact_requests, without_zeros
 from casstore.repo.plan_merge import NO_MERGE, Merge, with_old
 from casstore.store.codec import SEAL_SIZE, Dictionary
-from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, PACKED_MAX
+from casstore.store.pack import PACK_FRAMES, PACKED_MAX, fill_packs
 
 TOC = 100
 """Bytes of a pack's table of contents besides its objects."""
@@ -95,7 +95,7 @@ def plan_push(
         merge: What is folded.
     """
     whole, rest = _whole(small(lacking.objects), lacking.packs, merge.barred)
-    packs = with_old(tuple(_grouped(rest)), merge.members)
+    packs = with_old(tuple(fill_packs(rest, PACK_FRAMES)), merge.members)
     loose = tuple(row for row in lacking.objects if row.size >= PACKED_MAX)
     dictionaries = _dictionaries(packing, whole, packs, absent)
     entries = lacking.claims - lacking.behind
@@ -126,7 +126,7 @@ def plan_push(
 def last_pack(lacking: Lacking, barred: Collection[Digest]) -> tuple[Row, ...]:
     """Return the objects of the last pack that a push makes, if it makes any; see `Merge.barred`."""
     _, rest = _whole(small(lacking.objects), lacking.packs, barred)
-    packs = list(_grouped(rest))
+    packs = list(fill_packs(rest, PACK_FRAMES))
     return packs[-1] if packs else ()
 
 
@@ -139,20 +139,6 @@ def _whole(
     whole = [number for number in complete if packs[number].digest not in barred]
     rest = [row for row in sent if row.pack not in whole] if whole else sent
     return tuple(packs[number] for number in whole), rest
-
-
-def _grouped(members: Iterable[Row]) -> Iterator[tuple[Row, ...]]:
-    """Yield what goes into each pack; where one ends depends on nothing behind it."""
-    group: list[Row] = []
-    weight = 0
-    for row in members:
-        group.append(row)
-        weight += row.stored
-        if weight >= PACK_FRAMES or len(group) == PACK_MEMBERS - 1:  # one place is left for another name
-            yield tuple(group)
-            group, weight = [], 0
-    if group:
-        yield tuple(group)
 
 
 def _dictionaries(

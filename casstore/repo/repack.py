@@ -15,7 +15,7 @@ from casstore.repo.packing import choose_dictionary, read_sample, sample_size
 from casstore.repo.plan import Failure
 from casstore.repo.plan_repack import FULL, RepackPlan, plan_merges, plan_thinning
 from casstore.repo.rewrite import Change, Rewritten, living, rewrite, source_of
-from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, PACKED_MAX
+from casstore.store.pack import PACK_FRAMES, PACKED_MAX, fill_packs
 from casstore.store.sealed import Stored
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def repack(local: Local, on_event: OnEvent) -> RepackReport:
         local.require_packs()
     try:
         dictionary = _dictionary(local, plan.objects)
-        for group in _groups(_in_order(local, dictionary)):
+        for group in fill_packs(_in_order(local, dictionary), PACK_FRAMES):
             rewrite(local, Change(group, dictionary), total)
             on_event(Advanced("repack", len(group), sum(known.stored for known in group)))
         for thinned in plan.thinned:
@@ -172,19 +172,3 @@ def _dictionaries(local: Local, new: Dictionary | None) -> set[Digest]:
 
 def _belongs(known: Stored) -> bool:
     return known.place is None and known.size < PACKED_MAX
-
-
-def _groups(objects: Iterable[Stored]) -> Iterator[tuple[Stored, ...]]:
-    """Yield what goes into each pack."""
-    group: dict[Digest, Stored] = {}
-    weight = 0
-    for known in objects:
-        if known.digest in group:
-            continue
-        group[known.digest] = known
-        weight += known.stored
-        if weight >= PACK_FRAMES or len(group) == PACK_MEMBERS:
-            yield tuple(group.values())
-            group, weight = {}, 0
-    if group:
-        yield tuple(group.values())

@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import orjson
 
@@ -108,6 +108,44 @@ class Member:
     digest: Digest
     content: bytes
     frame: bytes | None = None
+
+
+class Packable(Protocol):
+    """What can be put in a pack: an object, and the bytes that it takes now."""
+
+    @property
+    def digest(self) -> Digest:
+        """Its digest."""
+
+    @property
+    def stored(self) -> int:
+        """Bytes of its file, or of its frame in a pack."""
+
+
+P = TypeVar("P", bound=Packable)
+
+
+def fill_packs(objects: Iterable[P], full: int) -> Iterator[tuple[P, ...]]:
+    """Yield what goes into each new pack; where one ends depends on nothing behind it.
+
+    One place is left, since a pack may have to take one object under two names.
+
+    Args:
+        objects: The objects, in their order; one that comes twice goes into a pack once.
+        full: Bytes, as the objects are stored now, at which a pack is full.
+    """
+    group: dict[Digest, P] = {}
+    weight = 0
+    for known in objects:
+        if known.digest in group:
+            continue
+        group[known.digest] = known
+        weight += known.stored
+        if weight >= full or len(group) == PACK_MEMBERS - 1:
+            yield tuple(group.values())
+            group, weight = {}, 0
+    if group:
+        yield tuple(group.values())
 
 
 def contents_fields(contents: Contents) -> dict[str, Any]:

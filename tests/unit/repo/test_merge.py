@@ -19,6 +19,7 @@ from casstore.repo.local import GRACE
 from casstore.repo.recover import add_segment
 from casstore.repo.remote import Remote
 from casstore.repo.repository import Repository
+from casstore.store import pack as pack_module
 from casstore.store.layout import digest_in
 from tests.clock import running_clock
 from tests.conftest import Bucket
@@ -451,8 +452,7 @@ def test_a_full_pack_has_room_for_another_name(
     store: Repository, opened: Open, folder_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that holds as many objects as a reader accepts is not made, since it may have to hold one twice."""
-    for module in ("store.pack", "repo.plan_push"):
-        monkeypatch.setattr(f"casstore.{module}.PACK_MEMBERS", 3)
+    monkeypatch.setattr(pack_module, "PACK_MEMBERS", 3)
     other = opened("other")
     with running_clock() as clock:
         for number in range(3):
