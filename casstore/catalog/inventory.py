@@ -194,8 +194,12 @@ def lacking(index: Index, remote: int) -> Lacking:
         (claims, kept) = connection.execute(_COUNT.format("pending"), (remote,)).fetchone()
         if not claims and not kept:
             return Lacking(0, 0, [], 0, [], [], {})
-        objects = _rows(connection, _moving(connection, remote, "pending", "") + _TO_SEND, remote)
-        behind = connection.execute(_BEHIND, (remote,)).fetchall()
+        moving, deepest = _moving(connection, remote, "pending", "")
+        rows = connection.execute(moving + _TO_SEND, (remote,)).fetchall()
+        objects = _unique(rows)
+        # Where each leads to one object, and all are here, as in a first push, there is no need to look.
+        all_here = not deepest and len(rows) == claims + kept
+        behind = [] if all_here else connection.execute(_BEHIND, (remote,)).fetchall()
         lost_kept = [Digest(digest) for (digest,) in connection.execute(_LOST_KEPT, (remote,))]
         packs = packs_of(connection, (row.pack for row in objects))
     lost = [Key(key) for key, anywhere in behind if not anywhere]
@@ -207,7 +211,8 @@ def shares(index: Index, remote: int) -> list[Share]:
     with index.staging() as connection:
         if not any(connection.execute(_COUNT.format("wanted"), (remote,)).fetchone()):
             return []
-        rows = connection.execute(_moving(connection, remote, "wanted", "-") + _SHARES, (remote,)).fetchall()
+        moving, _ = _moving(connection, remote, "wanted", "-")
+        rows = connection.execute(moving + _SHARES, (remote,)).fetchall()
         packs = packs_of(connection, (row for row, _, _ in rows))
     return [Share(row, packs.get(row or 0), objects, stored) for row, objects, stored in rows]
 
@@ -223,16 +228,18 @@ def offered(index: Index, remote: int, besides: Iterable[int] = ()) -> Offered:
     with index.staging() as connection:
         if not any(connection.execute(_COUNT.format("wanted"), (remote,)).fetchone()):
             return Offered([], {})
-        query = _moving(connection, remote, "wanted", "-") + _TO_FETCH.format(where=_BESIDES)
-        objects = _rows(connection, query, remote, json.dumps(list(besides)))
+        moving, _ = _moving(connection, remote, "wanted", "-")
+        query = moving + _TO_FETCH.format(where=_BESIDES)
+        objects = _unique(connection.execute(query, (remote, json.dumps(list(besides)))))
         return Offered(objects, packs_of(connection, (row.pack for row in objects)))
 
 
 def wanted_in(index: Index, remote: int, pack: int) -> list[Digest]:
     """Return what a pull should bring that lies in one pack of a remote, by the pack's row number."""
     with index.staging() as connection:
-        query = _moving(connection, remote, "wanted", "-") + _TO_FETCH.format(where="h.pack = ?2")
-        return [row.digest for row in _rows(connection, query, remote, pack)]
+        moving, _ = _moving(connection, remote, "wanted", "-")
+        query = moving + _TO_FETCH.format(where="h.pack = ?2")
+        return [row.digest for row in _unique(connection.execute(query, (remote, pack)))]
 
 
 def waiting_for(index: Index, remote: int, objects: Iterable[Digest]) -> int:
@@ -265,19 +272,19 @@ def _deepest(connection: sqlite3.Connection, remote: int, table: str) -> int:
     return int(connection.execute(_DEEPEST.format(table), (remote,)).fetchone()[0])
 
 
-def _moving(connection: sqlite3.Connection, remote: int, table: str, sign: str) -> str:
+def _moving(connection: sqlite3.Connection, remote: int, table: str, sign: str) -> tuple[str, int]:
+    """Return the start of a query for what moves, and the most refs that an entry has."""
     deepest = _deepest(connection, remote, table)
     refs = _MOVING_REFS.format(table=table, sign=sign) if deepest else ""
-    return _MOVING.format(table=table, sign=sign, deepest=deepest, refs=refs)
+    return _MOVING.format(table=table, sign=sign, deepest=deepest, refs=refs), deepest
 
 
-def _rows(connection: sqlite3.Connection, query: str, *values: Any) -> list[Row]:
-    """Return the objects that a query finds, each where it is found first."""
-    found: dict[str, Row] = {}
-    for row in connection.execute(query, values):
-        if row[0] not in found:
-            found[row[0]] = Row(*row)
-    return list(found.values())
+def _unique(rows: Iterable[tuple[Any, ...]]) -> list[Row]:
+    """Return the objects that a query found, each where it was found first."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for row in rows:
+        found.setdefault(row[0], row)
+    return list(map(Row._make, found.values()))
 
 
 def packs_of(connection: sqlite3.Connection, rows: Iterable[int | None]) -> dict[int, PackInfo]:

@@ -713,8 +713,9 @@ def test_no_look_up_reads_all_that_a_remote_holds(store: Repository, folder_url:
     with store.local.index.staging() as connection:
         connection.execute("CREATE TEMP TABLE IF NOT EXISTS asked(digest BLOB PRIMARY KEY) WITHOUT ROWID")
         asked: list[tuple[str, tuple[object, ...]]] = [(statements.SIDES, (1,)), (statements.EVICTABLE, ())]
-        asked += [(inventory._moving(connection, 1, "pending", "") + inventory._TO_SEND, (1,))]
-        wanted = inventory._moving(connection, 1, "wanted", "-")
+        pending, _ = inventory._moving(connection, 1, "pending", "")
+        wanted, _ = inventory._moving(connection, 1, "wanted", "-")
+        asked += [(pending + inventory._TO_SEND, (1,))]
         asked += [(wanted + inventory._TO_FETCH.format(where=inventory._BESIDES), (1, "[2]"))]
         asked += [(wanted + inventory._TO_FETCH.format(where="h.pack = ?2"), (1, 1))]
         asked += [(wanted + inventory._SHARES, (1,))]
