@@ -7,6 +7,7 @@ ledger excepted. What is known of remotes stands in `casstore.catalog.tracking`.
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import threading
 import time
@@ -351,6 +352,14 @@ def put_pack_here(connection: sqlite3.Connection, pack: Pack, *, used: int) -> N
     """Note a pack that is here now, and its objects, where the index does not know them elsewhere."""
     number = put_pack(connection, pack, here=True)
     statements.ADD_OBJECT.run(connection, sorted(members_here(pack, number, used)))
+
+
+def put_told_packs_here(
+    connection: sqlite3.Connection, remote: int, packs: Iterable[Pack], *, used: int
+) -> None:
+    """Note packs that are here now and hold what a remote's segments told: one look at its objects does."""
+    numbers = [put_pack(connection, pack, here=True) for pack in packs]
+    connection.execute(statements.ADD_TOLD_OBJECTS, (remote, used, json.dumps(numbers)))
 
 
 def put_pack(connection: sqlite3.Connection, pack: Pack, *, here: bool) -> int:

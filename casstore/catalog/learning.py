@@ -130,6 +130,10 @@ class Learner:
         self._connection.executemany("DELETE FROM pending WHERE remote = ? AND kind = 1 AND id = ?", rows)
         self._connection.executemany(statements.WANT_KEPT, rows)
 
+    def told(self) -> dict[Digest, bytes]:
+        """Return the packs of the segment, each with the fingerprint of what it is said to hold."""
+        return {pack.digest: pack.contents.fingerprint() for pack in self._packs}
+
     def _hear(self) -> None:
         """Note that what was uploaded here, before a push died, is told by another store now."""
         query = "SELECT digest FROM untold WHERE remote = ?"

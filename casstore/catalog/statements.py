@@ -118,6 +118,13 @@ ADD_OBJECT = Insert(
     "ON CONFLICT(digest) DO UPDATE SET used = max(used, excluded.used), kept = max(kept, excluded.kept)",
 )
 
+# Of packs that hold what a remote's segments say. WHERE also keeps ON CONFLICT from being read as a join.
+ADD_TOLD_OBJECTS = """
+INSERT INTO objects SELECT object, size, stored, ?2, 0, NULL, pack, offset FROM remote_objects
+WHERE remote = ?1 AND pack IN (SELECT value FROM json_each(?3))
+ON CONFLICT(digest) DO UPDATE SET used = max(used, excluded.used)
+"""
+
 TALLY = """
 INSERT INTO tallies VALUES (?, ?, ?, ?, ?)
 ON CONFLICT(day, provider, model, name) DO UPDATE SET value = value + excluded.value

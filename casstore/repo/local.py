@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 
 from casstore.backends.atomic import sync_file
 from casstore.backends.local import LocalBackend
-from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack_here, remove_objects
+from casstore.catalog.index import (
+    Index,
+    now,
+    put_claim,
+    put_objects,
+    put_pack_here,
+    put_told_packs_here,
+    remove_objects,
+)
 from casstore.catalog.journal import Journal
 from casstore.catalog.records import Claim, Kept
 from casstore.digest import Digest, digest_of
@@ -158,14 +166,19 @@ class Local:
     def bring_pack(self, source: ObjectStore, digest: Digest) -> Pack:
         """Copy a whole pack from another store, verified before it is here; the index is not told.
 
+        It is not copied if it is here already, brought by a pull that died before the index was told.
+
         Raises:
             NotFoundError: It is not there.
             IntegrityError: It is not what it should be.
         """
+        name = self.objects.pack_name(digest)
+        with contextlib.suppress(OSError, IntegrityError):
+            return read_pack(self.path(name), digest)
         with self.objects.spooled() as path:
             source.backend.download(source.pack_name(digest), path)
             pack = read_pack(path, digest)
-            self.take_in(path, self.objects.pack_name(digest))
+            self.take_in(path, name)
         return pack
 
     def adopt(self, pack: Pack, *, used: int) -> bool:
@@ -181,6 +194,18 @@ class Local:
                 return False
             put_pack_here(connection, pack, used=used)
         return True
+
+    def adopt_told(self, packs: Sequence[Pack], remote: int, *, used: int) -> None:
+        """Note packs that are here now and hold what a remote's segments told; see `adopt`.
+
+        Args:
+            packs: The packs.
+            remote: The remote's row.
+            used: When their objects were last used.
+        """
+        with self.index.writing() as connection:
+            here = [pack for pack in packs if self.path(self.objects.pack_name(pack.digest)).exists()]
+            put_told_packs_here(connection, remote, here, used=used)
 
     def bring_dictionary(self, source: ObjectStore, digest: Digest) -> Dictionary:
         """Return a dictionary, copied from another store if it is not here.

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 _BATCH = 200
 """Objects in files of their own whose move is noted in one transaction: what an interruption may repeat."""
 
+_PACKS = 8
+"""Packs whose arrival is noted in one transaction, which looks at all that the remote holds."""
+
 _LOOKS = 3
 """How often a pull looks at the manifest, where what it wants was moved meanwhile."""
 
@@ -170,6 +173,7 @@ class _Download:
         self._source: ObjectStore = remote.objects()
         self._tracking = remote.tracking
         self._loose: list[Stored] = []
+        self._packs: list[Pack] = []
         self._gone: list[Digest] = []
         self._lacking: dict[Digest | None, str] = {}
 
@@ -186,6 +190,7 @@ class _Download:
                     self._note(result, repacker)
         finally:
             self._note_loose()
+            self._note_packs()
             run.finish()
         return self._gone
 
@@ -269,7 +274,12 @@ class _Download:
         if isinstance(result, CasstoreError):  # the remote or the disk fails: it will for the others too
             raise result
         for pack in result.packs:
-            self._local.adopt(pack, used=now())
+            if self._tracking.is_told(pack):
+                self._packs.append(pack)
+            else:
+                self._local.adopt(pack, used=now())
+        if len(self._packs) >= _PACKS:
+            self._note_packs()
         for known, frame in result.frames:
             repacker.add(known, frame)
         self._loose += result.objects
@@ -278,6 +288,11 @@ class _Download:
         self._run.fail(result.failures, passing=result.waiting)
         self._gone += result.gone
         self._run.advance(result.count, result.stored, packs=len(result.packs))
+
+    def _note_packs(self) -> None:
+        if self._packs:
+            self._local.adopt_told(self._packs, self._tracking.id, used=now())
+            self._packs = []
 
     def _note_loose(self) -> None:
         if self._loose:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,19 @@ from casstore.store.codec import FRAME_SIZE
 from tests.conftest import Bucket
 from tests.doubles import Crash, CrashingBackend, FaultyBackend, RecordingBackend
 from tests.s3 import Server
-from tests.stores import MIB, answer, answers, damage, files, fill, key, noise, record_remote, use_backend
+from tests.stores import (
+    MIB,
+    answer,
+    answers,
+    damage,
+    dump,
+    files,
+    fill,
+    key,
+    noise,
+    record_remote,
+    use_backend,
+)
 from tests.unit.repo.conftest import Open
 
 ONE_LIST = {"LIST": 1}
@@ -135,6 +148,47 @@ def test_a_pulled_store_takes_little_more_than_the_remote(
         other.pull(folder_url)
     size = sum(len(content) for content in files(other.path, "").values())
     assert size <= 1.1 * sum(map(len, files(tmp_path / "remote", "").values())) + 400 * 2000
+
+
+def test_packs_are_noted_alike_whoever_read_the_manifest(
+    store: Repository, opened: Open, folder_url: str, tmp_path: Path
+) -> None:
+    """The short way for packs whose records were read just now gives the same index as the long way."""
+    fill(store, range(50))
+    store.push(folder_url)
+    fill(store, range(40, 100))
+    store.push(folder_url)
+    at_once = opened("at-once")
+    at_once.pull(folder_url)
+    before = opened("before")
+    before.pull(folder_url, manifest_only=True)
+    before.close()
+    opened("before").pull(folder_url)
+    tables = [dump(tmp_path / name) for name in ("at-once", "before")]
+    assert tables[0]["objects"] == tables[1]["objects"]
+    assert tables[0]["packs"] == tables[1]["packs"]
+    assert tables[0]["wanted"] == tables[1]["wanted"] == []
+    assert len(tables[0]["objects"]) == 100
+
+
+def test_pack_that_a_dead_pull_brought_is_not_fetched_again(
+    store: Repository, opened: Open, folder_url: str, tmp_path: Path
+) -> None:
+    """It is verified where it lies, and noted; a bad one is fetched anew."""
+    fill(store, range(50))
+    store.push(folder_url)
+    for name, is_bad in (("good", False), ("bad", True)):
+        other = opened(name)
+        (pack,) = files(tmp_path / "remote", "packs")
+        path = other.path / pack
+        path.parent.mkdir(parents=True)
+        shutil.copyfile(tmp_path / "remote" / pack, path)
+        if is_bad:
+            damage(path)
+        report = other.pull(folder_url)
+        assert report.requests["GET"] == 2 + is_bad  # the marker and the segment
+        assert (report.objects, report.failures) == (50, ())
+        assert other.verify().failures == ()
 
 
 def test_parts_of_a_pack_are_read_where_little_of_it_is_wanted(
