@@ -114,17 +114,18 @@ def _bring_all(repository: Repository, remote: Remote, plan: PullPlan, run: Run)
 
 
 def _not_inside(local: Local, remote: Remote, whole: Iterable[WholePack]) -> list[Failure]:
-    """Return what is still wanted of packs that are here, since they do not hold it."""
+    """Return what is still wanted of packs that came whole, since they do not hold it."""
+    left: dict[int | None, set[Digest]] = {}
+    for row in offered(local.index, remote.tracking.id).objects:
+        left.setdefault(row.pack, set()).add(row.digest)
     failures = []
     for each in whole:
-        try:
-            inside = set(read_contents(local.path(local.objects.pack_name(each.pack.digest))).digests)
-        except FileNotFoundError:  # it did not come, or was evicted since
-            continue
-        absent = set(wanted_in(local.index, remote.tracking.id, each.row)) - inside
-        failures += [
-            Failure(digest, f"it is not in pack {each.pack.digest}, as recorded") for digest in sorted(absent)
-        ]
+        if each.row in left:
+            with contextlib.suppress(FileNotFoundError):  # it did not come, which was told
+                inside = read_contents(local.path(local.objects.pack_name(each.pack.digest)))
+                absent = sorted(left[each.row].difference(inside.digests))
+                reason = f"it is not in pack {each.pack.digest}, as recorded"
+                failures += [Failure(digest, reason) for digest in absent]
     return failures
 
 
