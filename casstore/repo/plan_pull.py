@@ -89,7 +89,7 @@ def worth_taking(shares: Collection[Share], room: int) -> list[WholePack]:
         if share.row is None or share.pack is None:
             continue
         more = share.pack.stored - share.stored
-        if more <= room and share.stored >= ENOUGH * share.pack.stored:
+        if more <= room and _is_most(share.objects, share.stored, share.pack):
             whole.append(WholePack(share.pack, share.row, share.objects))
             room -= more
     return whole
@@ -185,9 +185,14 @@ def _packs(
     return whole, ranges
 
 
+def _is_most(objects: int, stored: int, pack: PackInfo) -> bool:
+    """Return whether so many objects, of so many bytes, are all or most of a pack."""
+    return objects == pack.members or stored >= ENOUGH * pack.stored
+
+
 def _is_enough(inside: list[Row], pack: PackInfo) -> bool:
     """Return whether a pack is better taken whole than in parts."""
-    if sum(row.stored for row in inside) >= ENOUGH * pack.stored:
+    if _is_most(len(inside), sum(row.stored for row in inside), pack):
         return True
     parts = ranges_of(pack.digest, (stored_of(row, {row.pack or 0: pack}) for row in inside))
     return sum(part.length for part in parts) >= ENOUGH * pack.stored
