@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         NotEnoughCopiesError,
         NotFoundError,
         OfflineMissError,
+        RemoteGoneError,
     )
     from casstore.inference.adapters.anthropic import AnthropicClient, AsyncAnthropicClient
     from casstore.inference.adapters.bedrock import AsyncBedrockClient, BedrockClient
@@ -72,6 +73,7 @@ __all__ = [
     "OfflineMissError",
     "OpenAIClient",
     "Original",
+    "RemoteGoneError",
     "Repository",
     "Request",
     "Response",
@@ -96,6 +98,7 @@ _NAMES = {
         "NotEnoughCopiesError",
         "NotFoundError",
         "OfflineMissError",
+        "RemoteGoneError",
     ),
     "inference.adapters.anthropic": ("AnthropicClient", "AsyncAnthropicClient"),
     "inference.adapters.bedrock": ("AsyncBedrockClient", "BedrockClient"),

@@ -11,6 +11,7 @@
   - `BackendError`: storage failed; `transient` tells whether trying again may help
 
     - `ExistsError`: an exclusive write found the name taken
+    - `RemoteGoneError`: a remote is no longer where it was; mount it, or begin it anew
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ class BackendError(CasstoreError):
 
 class ExistsError(BackendError):
     """An exclusive write found the name taken."""
+
+
+class RemoteGoneError(BackendError):
+    """Where a remote was that this store knows, there is no store any more."""
 
 
 def _rebuild(kind: type[BackendError], message: str, transient: bool) -> BackendError:

@@ -52,14 +52,21 @@ class Sent:
     failures: list[Failure] = field(default_factory=list)
 
 
-def push(repository: Repository, name: str | None, on_event: OnEvent, workers: int | None) -> Report:
+def push(
+    repository: Repository,
+    name: str | None,
+    on_event: OnEvent,
+    workers: int | None,
+    *,
+    anew: bool = False,
+) -> Report:
     """Send what the remote lacks."""
     remote = repository.remote(name)
     run = Run("push", remote, on_event, workers)
     local = repository.local
     with local.index.in_bulk(), recovered(local) as claimed:
         distrust(remote)
-        refreshed = remote.refresh()
+        refreshed = remote.refresh(anew=anew)
         plan = planned_push(local, remote, refreshed)
         remote.tracking.unpend(plan.lost, plan.lost_kept)
         if plan.publishes:

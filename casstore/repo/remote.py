@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from casstore.backends import open_backend
 from casstore.catalog.tracking import Tracking
 from casstore.digest import Digest
-from casstore.errors import FormatError, NotFoundError
+from casstore.errors import FormatError, NotFoundError, RemoteGoneError
 from casstore.repo.manifest import Listed, ManifestReader, Vanished
 from casstore.repo.plan import Contact, Failure
 from casstore.store.layout import MARKER, segment_name
@@ -93,12 +93,18 @@ class Remote:
             self.tracking.remember_marker(marker)
         return self._objects(marker)
 
-    def refresh(self) -> Refreshed:
+    def refresh(self, *, anew: bool = False) -> Refreshed:
         """Take over what is new in the remote's manifest: one LIST, and one GET a new segment.
 
         A segment that is gone when it is asked for was collected meanwhile: then it is listed anew.
+
+        Args:
+            anew: Whether a remote that is gone is taken for a new one.
+
+        Raises:
+            RemoteGoneError: It is gone, and `anew` is false.
         """
-        refreshed, gone = self._refresh()
+        refreshed, gone = self._refresh(anew=anew)
         for _ in range(_RELOOKS):
             if not gone:
                 break
@@ -106,17 +112,36 @@ class Remote:
             refreshed = replace(again, entries=refreshed.entries + again.entries, due=refreshed.due)
         return refreshed
 
-    def _refresh(self) -> tuple[Refreshed, bool]:
+    def require(self) -> None:
+        """See that there still is a store where one was.
+
+        Nothing can be told of one that is not there, such as a folder that is not mounted: what is believed
+        of it may hold again in a moment, and to write there would make another store in its place.
+
+        Raises:
+            RemoteGoneError: There is none.
+        """
+        if self._is_gone():
+            raise RemoteGoneError(
+                f"there is no store at {self.backend.url} any more, though there was one: if it is a folder,"
+                f" see that it is mounted; if it was removed for good, begin it anew with what is here:"
+                f" casstore push --anew {self.name}"
+            )
+
+    def _refresh(self, *, anew: bool = False) -> tuple[Refreshed, bool]:
         known = self.tracking.segments()  # before the LIST: what is published meanwhile has not vanished
         listed = self._reader().listed()
-        lost = not listed and self._has_lost_marker()
+        if not listed:  # as where a first push was interrupted, or all of it is gone
+            if anew and self._is_gone():
+                return self._begin_anew(listed)
+            self.require()
         try:
-            return self._begin_anew(listed) if lost else self._take_over(known, listed)
+            return self._take_over(known, listed)
         except Vanished:
             return self._begin_anew(listed)
 
     def _begin_anew(self, listed: list[Listed]) -> tuple[Refreshed, bool]:
-        """Read a remote that was emptied or replaced: nothing believed of it holds."""
+        """Read a remote that was emptied, restored or replaced: nothing believed of it holds."""
         self.tracking.reset()
         self._marker = None
         return self._take_over(set(), listed)
@@ -138,8 +163,8 @@ class Remote:
         """Upload the file of a segment."""
         self.backend.upload(path, segment_name(segment))
 
-    def _has_lost_marker(self) -> bool:
-        """Look again at a remote without segments, where a first push may have been interrupted."""
+    def _is_gone(self) -> bool:
+        """Return whether the marker was read or written before, and is no longer there."""
         if self._marker is None:
             return False
         try:

@@ -133,18 +133,27 @@ class Repository(Content):
         return sync.status(self, remote)
 
     def push(
-        self, remote: str | None = None, *, on_event: OnEvent = ignore, workers: int | None = None
+        self,
+        remote: str | None = None,
+        *,
+        anew: bool = False,
+        on_event: OnEvent = ignore,
+        workers: int | None = None,
     ) -> Report:
         """Send what a remote lacks: objects first, then the segment that names them.
 
         Args:
             remote: Its name or URL; by default the configured one.
+            anew: Whether a remote that is gone is begun anew, with all that is here.
             on_event: Told of the progress.
             workers: Requests under way at once.
+
+        Raises:
+            RemoteGoneError: There was a store, and is none; and `anew` is false.
         """
         from casstore.repo import sync
 
-        return sync.push(self, remote, on_event, workers)
+        return sync.push(self, remote, on_event, workers, anew=anew)
 
     def pull(
         self,

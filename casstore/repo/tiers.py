@@ -170,6 +170,7 @@ class Tiers:
             return self.local.bring(remote.objects(), known)
         except NotFoundError:
             if known.place is None:
+                remote.require()
                 raise
         remote.refresh()
         there = remote.tracking.sides([known.digest])[known.digest].there

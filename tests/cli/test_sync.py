@@ -182,6 +182,26 @@ def test_a_bad_segment_is_told_and_fails(casstore: Run, team: str, home: Path) -
     assert [failure["name"] for failure in told["failures"]] == [f"manifest/{'0' * 64}.zst"]
 
 
+@pytest.mark.parametrize("command", ["push", "pull", "status", "gc"])
+def test_a_remote_that_is_gone_is_an_error_that_says_what_to_do(
+    casstore: Run, team: str, home: Path, command: str
+) -> None:
+    """Nothing is made where it was, unless one begins it anew."""
+    add_entry(1)
+    casstore("push")
+    (home / "remote").rename(home / "unmounted")
+    told = casstore(command, code=1).stderr
+    assert told == (
+        f"casstore: there is no store at {(home / 'remote').as_uri()} any more, though there was one:"
+        " if it is a folder, see that it is mounted; if it was removed for good, begin it anew with what is"
+        " here: casstore push --anew team\n"
+    )
+    assert not (home / "remote").exists()
+    casstore("push", "--anew", "--dry-run", code=2)
+    assert casstore("push", "--anew").stdout.startswith("pushed 2 objects in 1 pack")
+    casstore(command)
+
+
 def test_failures_are_not_told_by_the_thousand() -> None:
     """One line for each reason, and no more than twenty; a single one by its name."""
     same = [Failure(f"object {number}", "its pack is gone") for number in range(1234)]

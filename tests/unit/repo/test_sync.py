@@ -18,7 +18,7 @@ from casstore.catalog.journal import _line
 from casstore.catalog.learning import absorb
 from casstore.catalog.records import Entry
 from casstore.digest import digest_of
-from casstore.errors import BackendError, FormatError, NotFoundError
+from casstore.errors import BackendError, FormatError, NotFoundError, RemoteGoneError
 from casstore.events import Advanced, Event, Finished, Started
 from casstore.repo import plan_pull, plan_push
 from casstore.repo import pull as pull_module
@@ -445,16 +445,86 @@ def test_two_remotes(store: Repository, opened: Open, tmp_path: Path) -> None:
 # What may be wrong with a remote
 
 
+def test_remote_that_is_gone_is_not_taken_for_a_new_one(
+    store: Repository, opened: Open, folder_url: str, tmp_path: Path
+) -> None:
+    """A folder that is not mounted: whatever is asked for is an error, nothing is made, nothing forgotten."""
+    fill(store, range(3))
+    large = store.put(noise(MIB))
+    store.push(folder_url)
+    other = opened("other")
+    other.pull(folder_url, manifest_only=True)
+    (tmp_path / "remote").rename(tmp_path / "unmounted")
+    for each in (store, other):
+        for operation in (each.push, each.pull, each.status, each.plan_push, each.plan_pull, each.gc):
+            with pytest.raises(RemoteGoneError, match=r"see that it is mounted.* casstore push --anew"):
+                operation(folder_url)
+    for read in (lambda: other.get(large), lambda: other.read_entry(key(0))):
+        with pytest.raises(BackendError):
+            read()
+    assert not (tmp_path / "remote").exists()
+    (tmp_path / "unmounted").rename(tmp_path / "remote")
+    assert store.push(folder_url).requests == store.pull(folder_url).requests == ONE_LIST
+    assert other.push(folder_url).requests == ONE_LIST
+    assert other.pull(folder_url).failures == ()
+    assert answers(other) == expected(*range(3))
+    assert other.get(large) == noise(MIB)
+
+
+@pytest.mark.parametrize("size", [10, MIB], ids=["in a pack", "of its own"])
+def test_no_object_is_given_up_because_its_remote_is_gone(
+    store: Repository, opened: Open, folder_url: str, tmp_path: Path, size: int
+) -> None:
+    """It cannot be had now, which is no miss; once the folder is mounted, it is read."""
+    digest = store.put(noise(size))
+    store.push(folder_url)
+    other = opened("other")
+    other.pull(folder_url, manifest_only=True)
+    (tmp_path / "remote").rename(tmp_path / "unmounted")
+    with pytest.raises(RemoteGoneError):
+        other.get(digest)
+    (tmp_path / "unmounted").rename(tmp_path / "remote")
+    other.close()
+    assert opened("other").get(digest) == noise(size)
+
+
+def test_emptied_bucket_is_not_taken_for_a_new_one(
+    store: Repository, opened: Open, bucket: Bucket, s3_server: Server
+) -> None:
+    """It is asked for its marker once more, and nothing is written, until somebody begins it anew."""
+    fill(store, range(3))
+    store.push(bucket.url)
+    other = opened("other")
+    other.pull(bucket.url)
+    backend = open_backend(bucket.url)
+    for folder in ("manifest", "packs", "objects"):
+        for info in list(backend.list(folder)):
+            backend.delete(info.name)
+    backend.delete("casstore.json")
+    s3_server.clear()
+    for operation in (store.push, store.pull, other.pull):
+        with pytest.raises(RemoteGoneError):
+            operation(bucket.url)
+    assert s3_server.verbs() == {"LIST": 3, "GET": 3}
+    assert store.push(bucket.url, anew=True).entries == 3
+    assert other.push(bucket.url).entries == 0
+    newcomer = opened("newcomer")
+    newcomer.pull(bucket.url)
+    assert answers(newcomer) == expected(*range(3))
+    backend.close()
+
+
 def test_emptied_remote_is_filled_again(
     store: Repository, opened: Open, folder_url: str, tmp_path: Path
 ) -> None:
-    """A bucket that was emptied or replaced behind our back has everything again after the next push."""
+    """One that was emptied has everything again once it is begun anew; one that was replaced, unasked."""
     fill(store, range(3))
     digest = store.put(b"by hand")
     store.push(folder_url)
     (tmp_path / "remote").rename(tmp_path / "emptied")
-    assert store.push(folder_url).entries == 3
+    assert store.push(folder_url, anew=True).entries == 3
     assert files(tmp_path / "remote", "packs") == files(tmp_path / "emptied", "packs") != {}
+    assert store.push(folder_url, anew=True).requests == ONE_LIST
     (tmp_path / "remote").rename(tmp_path / "replaced")
     other = opened("other")
     fill(other, range(2, 5))
@@ -476,7 +546,7 @@ def test_remote_emptied_after_an_interrupted_first_push(
         with pytest.raises(KeyboardInterrupt):
             store.push(folder_url)
     (tmp_path / "remote").rename(tmp_path / "emptied")
-    assert store.push(folder_url).objects == 3
+    assert store.push(folder_url, anew=True).objects == 3
     assert files(tmp_path / "remote", "packs") == files(tmp_path / "emptied", "packs") != {}
 
 
