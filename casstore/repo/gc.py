@@ -18,38 +18,29 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from casstore.catalog.census import Census, Use, census_there, needed_of
+from casstore.catalog.census import needed_of
 from casstore.catalog.folding import Union, coverage
 from casstore.catalog.index import Index, now
-from casstore.catalog.records import OBJECT, PACK, SEGMENT, Doomed, Location
+from casstore.catalog.records import OBJECT, PACK, SEGMENT, Doomed
 from casstore.catalog.segment import check_segment
 from casstore.catalog.tracking import Tracking
 from casstore.digest import Digest
-from casstore.errors import BackendError, CasstoreError, FormatError, IntegrityError, NotFoundError
+from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
 from casstore.events import Advanced, Finished, Started
 from casstore.repo.local import GRACE, UNFINISHED_AGE
 from casstore.repo.manifest import Listed, ManifestReader, Vanished
 from casstore.repo.merge import NO_MARK, Folding, distrust, publish_folding, read_union
 from casstore.repo.moving import Mover, most_used
 from casstore.repo.plan import Failure
-from casstore.repo.plan_gc import (
-    DataFile,
-    Garbage,
-    GcPlan,
-    Holdings,
-    Means,
-    SegmentFile,
-    gc_requests,
-    plan_gc,
-)
+from casstore.repo.plan_gc import Garbage, GcPlan, Means, gc_requests, plan_gc
 from casstore.repo.plan_repack import FULL
+from casstore.repo.seen import Seen, look
 from casstore.repo.transfer import parallel
 from casstore.store.dictionaries import read_dictionary
-from casstore.store.layout import OBJECTS, PACKS, digest_in, segment_name
-from casstore.store.pack import Pack, fill_packs
+from casstore.store.layout import segment_name
+from casstore.store.pack import fill_packs
 
 if TYPE_CHECKING:
-    from casstore.backends.base import Info
     from casstore.events import OnEvent
     from casstore.repo.local import Local
     from casstore.repo.plan import Contact
@@ -77,7 +68,8 @@ class GcReport:
         here: Those of them that are in this store: the next push sends them.
         requests: Requests sent, or that would be sent, by verb.
         seconds: Wall time.
-        failures: What could not be read. While a segment cannot be, nothing is doomed and nothing deleted.
+        failures: What could not be read, or has lost bytes. While a segment cannot be read, nothing is doomed
+            and nothing deleted.
     """
 
     remote: str
@@ -153,7 +145,7 @@ class _Collector:
             seen = self._look(refreshed.listed)
             plan = plan_gc(seen.holdings, self._remote.backend.now(), self._grace)
             here = sum(self._local.index.known(digest) is not None for digest in seen.absent)
-            report = replace(_planned(report, plan), missing=len(seen.absent), here=here)
+            report = replace(_planned(report, plan), missing=len(seen.absent), here=here, failures=seen.cut)
             mover = Mover(self._local, self._remote, self._folder / "aside", seen.holdings.doomed)
             if dry_run:
                 return self._foreseen(report, refreshed.contact, mover, seen, plan)
@@ -163,7 +155,7 @@ class _Collector:
             self._index.close()
 
     def _foreseen(
-        self, report: GcReport, contact: Contact, mover: Mover, seen: _Seen, plan: GcPlan
+        self, report: GcReport, contact: Contact, mover: Mover, seen: Seen, plan: GcPlan
     ) -> GcReport:
         """Say what a collection would take, if the remote stays as it is and can be read."""
         members = needed_of(self._index, self._tracking.id, plan.packs)
@@ -181,7 +173,7 @@ class _Collector:
         requests = gc_requests(contact, seen.holdings, plan, means)
         return replace(report, moved=means.bytes, requests=requests)
 
-    def _collect(self, report: GcReport, mover: Mover, seen: _Seen, plan: GcPlan) -> GcReport:
+    def _collect(self, report: GcReport, mover: Mover, seen: Seen, plan: GcPlan) -> GcReport:
         failures = self._mend_dictionaries()
         plan = self._possible(mover, seen, plan)
         moved = self._publish(mover, seen, plan)
@@ -195,10 +187,10 @@ class _Collector:
             bytes=sum(each.stored for each in deleted),
             moved=moved,
             waiting=plan.waiting + len(plan.leaving) - len(deleted),
-            failures=(*failures, *mover.failures),
+            failures=(*report.failures, *failures, *mover.failures),
         )
 
-    def _possible(self, mover: Mover, seen: _Seen, plan: GcPlan) -> GcPlan:
+    def _possible(self, mover: Mover, seen: Seen, plan: GcPlan) -> GcPlan:
         """Return a plan without packs that cannot be moved, or that would be moved only with these."""
         members = needed_of(self._index, self._tracking.id, plan.packs)
         stuck = mover.lacking(members)
@@ -222,39 +214,10 @@ class _Collector:
                     failures.append(Failure(source.name(digest), str(error)))
         return failures
 
-    def _look(self, listed: Iterable[Listed]) -> _Seen:
-        """Return what the remote holds, now that its manifest was read: what is named was there before."""
-        tracking = self._tracking
-        packs = dict(_ours(self._remote, PACKS))
-        objects = dict(_ours(self._remote, OBJECTS))
-        found, gone = census_there(self._index, tracking, packs, objects)
-        replaced = tracking.replaced()
-        files = [
-            DataFile(PACK, digest, info.size, info.modified, use.needed, use.members)
-            for digest, info in packs.items()
-            for use in [found.packs.get(digest, _UNUSED)]
-        ]
-        files += [
-            DataFile(OBJECT, digest, info.size, info.modified, int(found.loose.get(digest, False)))
-            for digest, info in objects.items()
-        ]
-        own = {
-            record.digest if isinstance(record, Pack) else record.known.digest
-            for record in self._remote.tracking.untold()
-            if isinstance(record, Pack | Location)
-        }
-        known = {record.digest: record.after for record in self._remote.tracking.doomed()}
-        holdings = Holdings(
-            [SegmentFile(each.digest, each.stored, each.digest in replaced) for each in listed],
-            files,
-            # Who has read all since then knows best when something was doomed first.
-            {record.digest: known.get(record.digest, record.after) for record in tracking.doomed()},
-            own,
-        )
-        lost = [digest for digest in gone if digest not in holdings.doomed]
-        return _Seen(replace(holdings, incomplete=bool(found.nowhere)), found, lost)
+    def _look(self, listed: Iterable[Listed]) -> Seen:
+        return look(self._remote, self._index, self._tracking, listed)
 
-    def _publish(self, mover: Mover, seen: _Seen, plan: GcPlan) -> int:
+    def _publish(self, mover: Mover, seen: Seen, plan: GcPlan) -> int:
         """Move what is to move, and publish what is garbage now; return the bytes of the new packs."""
         moved = 0
         members = needed_of(self._index, self._tracking.id, plan.packs)
@@ -270,7 +233,8 @@ class _Collector:
             Doomed(each.what, each.digest, at + GRACE) for each in plan.doomed if each.digest not in barred
         )
         if not seen.absent:  # what they held has other places, where newcomers should look
-            doomed += tuple(Doomed(PACK, digest, at + GRACE) for digest in seen.lost)
+            lost = sorted(set(seen.lost) - {each.digest for each in doomed})
+            doomed += tuple(Doomed(PACK, digest, at + GRACE) for digest in lost)
         told = self._remote.tracking.untold()
         if doomed or told:
             folding = Folding(
@@ -296,7 +260,7 @@ class _Collector:
                     self._local.backend.upload(path, name, consume=True)
         return read_union(self._local, segments)
 
-    def _dropped(self, seen: _Seen, union: Union, doomed: Iterable[Doomed]) -> frozenset[Digest]:
+    def _dropped(self, seen: Seen, union: Union, doomed: Iterable[Doomed]) -> frozenset[Digest]:
         """Return the packs and objects that need not be told of: all is elsewhere, or they are gone."""
         known = {record.digest for record in doomed} | seen.holdings.doomed.keys()
         candidates = [pack for digest, pack in union.packs.items() if digest in known]
@@ -339,29 +303,6 @@ class _Collector:
         self._remote.backend.delete(names[garbage.what](garbage.digest))
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What was seen in a remote.
-
-    Attributes:
-        holdings: What a collection is planned from.
-        census: The use of packs and objects.
-        lost: Packs that segments tell of, and that are gone without having been doomed.
-    """
-
-    holdings: Holdings
-    census: Census
-    lost: Sequence[Digest]
-
-    @property
-    def absent(self) -> Sequence[Digest]:
-        """Objects that are needed and not there: their file is gone, or no segment locates them."""
-        return self.census.nowhere
-
-
-_UNUSED = Use()
-
-
 def _planned(report: GcReport, plan: GcPlan) -> GcReport:
     return replace(
         report,
@@ -372,17 +313,6 @@ def _planned(report: GcReport, plan: GcPlan) -> GcReport:
         bytes=sum(each.stored for each in plan.leaving),
         waiting=plan.waiting,
     )
-
-
-def _ours(remote: Remote, folder: str) -> Iterator[tuple[Digest, Info]]:
-    """Yield the packs or objects that a remote lists; what some tool left there is passed over."""
-    store = remote.objects()
-    name_of = store.pack_name if folder == PACKS else store.name
-    for info in remote.backend.list(folder):
-        with contextlib.suppress(FormatError):
-            digest = digest_in(info.name)
-            if info.name == name_of(digest):
-                yield digest, info
 
 
 @contextmanager

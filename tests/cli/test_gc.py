@@ -114,6 +114,22 @@ def test_what_cannot_be_read_is_told_once_for_each_reason(
     assert "where it still is: run casstore gc and then casstore push there" in advice
 
 
+def test_a_cut_pack_is_a_failure_and_told_how_to_mend(casstore: Run, team: str, home: Path) -> None:
+    """Its file is named with both lengths; a push sends again what was in it."""
+    casstore("gc", team, "--grace", "0s")
+    casstore("gc", team, "--grace", "0s")
+    ((name, content),) = files(home / "remote", "packs").items()
+    (home / "remote" / name).write_bytes(content[:-7])
+    damaged, advice = casstore("gc", team, code=1).stderr.splitlines()
+    assert damaged == (
+        f"casstore: {name}: it is damaged: it has {len(content) - 7:,} bytes, and had {len(content):,}"
+    )
+    assert advice == "casstore: 8 objects needed and not in team, 8 here: run casstore push"
+    casstore("push", team)
+    assert files(home / "remote", "packs")[name] == content
+    assert casstore("gc", team).stderr == ""
+
+
 def test_a_damaged_pack_is_mended_by_the_steps_that_are_told(
     casstore: Run, team: str, home: Path, other: tuple[str, str]
 ) -> None:

@@ -17,6 +17,7 @@ from casstore.catalog.segment import write_merged
 from casstore.digest import Digest, Key, digest_of
 from casstore.errors import BackendError
 from casstore.events import Advanced, Event, Finished, Started
+from casstore.repo.plan import Failure
 from casstore.repo.recover import add_segment
 from casstore.repo.repository import Repository
 from casstore.store.pack import read_pack
@@ -423,6 +424,57 @@ def test_what_is_missing_is_told_and_sent_again(
     assert store.push(folder_url).objects == 10
     assert store.gc(folder_url).missing == 0
     check(opened, folder_url, answers(store))
+
+
+@pytest.mark.parametrize("length", [0, 100, None], ids=["emptied", "cut", "grown"])
+def test_a_pack_of_another_length_is_told_and_sent_again(
+    store: Repository, opened: Open, folder_url: str, remote: Path, length: int | None
+) -> None:
+    """The listing tells that it is damaged: its objects count as missing, and who has them mends it."""
+    pushed(store, folder_url, 1)
+    ((name, content),) = files(remote, "packs").items()
+    (remote / name).write_bytes(content + b"more" if length is None else content[:length])
+    size = len(content) + 4 if length is None else length
+    for collector, dry_run in ((opened("other"), True), (opened("other"), False), (store, False)):
+        report = collector.gc(folder_url, dry_run=dry_run)
+        assert (report.missing, report.doomed, report.deleted) == (10, 0, 0)
+        assert report.failures == (
+            Failure(name, f"it is damaged: it has {size:,} bytes, and had {len(content):,}"),
+        )
+    assert store.push(folder_url).objects == 10
+    assert files(remote, "packs") == {name: content}
+    assert (store.gc(folder_url).missing, store.gc(folder_url).failures) == (0, ())
+    check(opened, folder_url, answers(store))
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_what_lies_in_a_cut_pack_and_in_another_stays_in_the_other(
+    opened: Open, tmp_path: Path, clock: Clock, cut: int
+) -> None:
+    """The cut one is the one that goes, whichever of both a newcomer would look in."""
+    together, names = tmp_path / "together", []
+    for number in range(2):
+        store, remote = opened(f"store {number}"), tmp_path / f"remote{number}"
+        fill(store, [*range(5), 100 + number])
+        store.push(remote.as_uri())
+        shutil.copytree(remote, together, dirs_exist_ok=True)
+        names.append(next(iter(files(remote, "packs"))))
+    path, url = together / names[cut], together.as_uri()
+    path.write_bytes(path.read_bytes()[:-1])
+    collector = opened("collector")
+    assert collector.gc(url).missing == 1  # what lay there alone
+    fill(collector, [100 + cut])
+    collector.push(url)
+    (failure,) = collector.gc(url).failures
+    assert failure.name == names[cut]
+    assert collector.gc(url).failures == ()
+    for _ in range(2):
+        clock.forward(DAY, together)
+        collector.gc(url)
+    assert not path.exists()
+    collector.pull(url)
+    check(opened, url, answers(collector))
+    assert answers(collector).keys() == {key(number) for number in [*range(5), 100, 101]}
 
 
 def test_nothing_goes_while_something_needed_is_missing(
