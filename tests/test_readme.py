@@ -25,8 +25,11 @@ from click.testing import CliRunner
 from casstore.cli.root import root
 from casstore.inference.cache import Cache
 from tests.conftest import Bucket
+from tests.credentials import SECRET, no_credential_is_stored
 from tests.inference.provider import running_provider
 from tests.s3 import Server
+
+__all__ = ["no_credential_is_stored"]
 
 _ROOT = Path(__file__).parent.parent
 _README = (_ROOT / "README.md").read_text("utf-8")
@@ -34,7 +37,7 @@ _BLOCK = re.compile(
     r"(?:^<!-- as: (?P<who>\w+) -->\n\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 _PROGRAM = re.compile(r"# (\w+\.py)\n")
-_KEYS = {"OPENAI_API_KEY": "test", "ANTHROPIC_API_KEY": "test"}
+_KEYS = {"OPENAI_API_KEY": SECRET, "ANTHROPIC_API_KEY": SECRET}
 
 
 @dataclass(frozen=True, slots=True)

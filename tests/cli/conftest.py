@@ -15,6 +15,9 @@ from click.testing import CliRunner
 from casstore.cli.root import root
 from casstore.digest import Key, digest_of
 from casstore.repo.repository import Repository
+from tests.credentials import no_credential_is_stored
+
+__all__ = ["no_credential_is_stored"]
 
 
 @dataclass(frozen=True, slots=True)

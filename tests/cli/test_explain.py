@@ -10,7 +10,8 @@ import pytest
 
 from tests.cli.conftest import Run, add_entry
 from tests.cli.exchanges import add_exchange
-from tests.inference.reading.asking import SECRET, URL
+from tests.credentials import SECRET
+from tests.inference.reading.asking import URL
 
 
 def call(question: str, **more: Any) -> dict[str, Any]:

@@ -101,11 +101,13 @@ def test_import_says_which_keys_are_taken_on_trust(casstore: Run) -> None:
 
 def test_import_takes_cassettes(casstore: Run) -> None:
     """Several at once; what a call would not have stored is counted with the reason."""
-    Path("one.yaml").write_bytes(cassette(interaction(), interaction(status=500)))
-    Path("two.json").write_text(json.dumps({"interactions": [interaction(body="{}")], "version": 1}), "utf-8")
-    told = casstore("import", "one.yaml", "two.json").stdout
+    Path("cassette.yaml").write_bytes(cassette(interaction(), interaction(status=500)))
+    Path("cassette.json").write_text(
+        json.dumps({"interactions": [interaction(body="{}")], "version": 1}), "utf-8"
+    )
+    told = casstore("import", "cassette.yaml", "cassette.json").stdout
     assert told == "imported 2 entries\nnot imported: 1 status (the first: the status is 500)\n"
-    fields = casstore("import", "one.yaml", "no-such.yaml", "--json", code=1).json()
+    fields = casstore("import", "cassette.yaml", "no-such.yaml", "--json", code=1).json()
     assert fields == {
         "imported": 0,
         "present": 1,
@@ -117,9 +119,9 @@ def test_import_takes_cassettes(casstore: Run) -> None:
 
 def test_import_gives_cassettes_the_keys_of_a_program_s_settings(casstore: Run) -> None:
     """The namespace and the tag are in the keys, and in the labels."""
-    Path("one.yaml").write_bytes(cassette(interaction()))
+    Path("cassette.yaml").write_bytes(cassette(interaction()))
     for options in ([], ["--namespace", "n"], ["--tag", "t"], ["--alias", "api.openai.com=proxy"]):
-        assert casstore("import", *options, "one.yaml").stdout == "imported 1 entry\n"
+        assert casstore("import", *options, "cassette.yaml").stdout == "imported 1 entry\n"
     labels = [entry["labels"] for entry in casstore("ls", "--json").json()]
     assert [label.get("namespace") or label.get("tag") or label["host"] for label in labels] == [
         *("api.openai.com", "n", "t", "proxy")

@@ -1,4 +1,4 @@
-"""What the tests of the inference layer share: a cache over a real repository, and the provider's server."""
+"""What the tests of the inference layer share: a cache, the provider's server, a search for credentials."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from casstore.inference.cache import Cache
+from tests.credentials import no_credential_is_stored
 from tests.inference.provider import Provider, running_provider
+
+__all__ = ["no_credential_is_stored"]
 
 
 @pytest.fixture

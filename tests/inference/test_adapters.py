@@ -20,6 +20,7 @@ from casstore.inference.adapters.bedrock import AsyncBedrockClient, BedrockClien
 from casstore.inference.adapters.openai import AsyncOpenAIClient, OpenAIClient
 from casstore.inference.cache import Cache
 from casstore.inference.types import Chunk, Message, Response, Truncated, TruncatedError, Usage
+from tests.credentials import SECRET
 from tests.inference.provider import Provider, model_in
 
 HI: list[Message] = [{"role": "user", "content": "hi there, you"}]
@@ -53,11 +54,11 @@ class Desk:
         if self.name == "openai":
             make: Any = openai.AsyncOpenAI if self.asynchronous else openai.OpenAI
             kind: Any = AsyncOpenAIClient if self.asynchronous else OpenAIClient
-            return make(api_key="sk-secret", base_url=f"{url}/v1"), kind, "gpt-4o"
+            return make(api_key=SECRET, base_url=f"{url}/v1"), kind, "gpt-4o"
         if self.name == "anthropic":
             make = anthropic.AsyncAnthropic if self.asynchronous else anthropic.Anthropic
             kind = AsyncAnthropicClient if self.asynchronous else AnthropicClient
-            return make(api_key="sk-secret", base_url=url), kind, "claude-opus-5"
+            return make(api_key=SECRET, base_url=url), kind, "claude-opus-5"
         kind = AsyncBedrockClient if self.asynchronous else BedrockClient
         return _boto(url), kind, "us.amazon.nova-lite-v1:0"
 
@@ -91,7 +92,7 @@ def _boto(url: str) -> Any:
         region_name="us-east-1",
         endpoint_url=url,
         aws_access_key_id="AKIDSECRET",
-        aws_secret_access_key="secret",
+        aws_secret_access_key=SECRET,
         config=botocore.config.Config(retries={"total_max_attempts": 3, "mode": "standard"}),
     )
 
@@ -291,7 +292,7 @@ def test_the_version_in_the_key_is_the_one_sent(
     make_desk: Callable[[str], Desk], provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The SDK's own version, or the one given; whether the SDK client is given or made late."""
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", SECRET)
     given = make_desk("anthropic").client()
     late = AnthropicClient("claude-opus-5", base_url=provider.url)
     pinned = AnthropicClient("claude-opus-5", base_url=provider.url, version="2023-01-01")
@@ -327,7 +328,7 @@ def test_a_beta_is_another_key(provider: Provider, monkeypatch: pytest.MonkeyPat
     client = AnthropicClient("claude-opus-5", base_url=provider.url)
     request = client.request(HI, None, {"max_tokens": 5, "extra_headers": {"anthropic-beta": "b"}})
     assert request.headers["anthropic-beta"] == "b"
-    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "Anthropic-Beta: c\nAuthorization: secret")
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", f"Anthropic-Beta: c\nAuthorization: {SECRET}")
     client = AnthropicClient("claude-opus-5", base_url=provider.url)
     headers = client.request(HI, None, {"max_tokens": 5}).headers
     assert headers["anthropic-beta"] == "c"
@@ -363,12 +364,12 @@ def test_sdk_clients_are_made_late_and_from_the_environment(
     client = cache.wrap(OpenAIClient("gpt-4o"))
     with pytest.raises(openai.OpenAIError):
         client.converse(HI)
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     assert client.converse(HI).text
     monkeypatch.delenv("OPENAI_API_KEY")
     assert cache.wrap(OpenAIClient("gpt-4o")).converse(HI).hit
     monkeypatch.setenv("ANTHROPIC_BASE_URL", provider.url)
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", SECRET)
     assert cache.wrap(AnthropicClient("claude-opus-5")).converse(HI, max_tokens=9).text
     bedrock = BedrockClient("m", region="eu-west-1")
     assert bedrock.host == "bedrock-runtime.eu-west-1.amazonaws.com"

@@ -17,6 +17,7 @@ from casstore.errors import FormatError
 from casstore.inference.cache import Cache
 from casstore.inference.http import embeddings
 from casstore.inference.http.exchange import HttpRequest
+from tests.credentials import SECRET
 from tests.inference.http.clients import KINDS, asking
 from tests.inference.http.loopback import Arrived, Canned, Loopback
 from tests.inference.http.replies import JSON, canned
@@ -132,7 +133,7 @@ def test_the_sdk_reads_base64_and_arrays(
     split: bool, options: dict[str, Any], cache: Cache, embedder: Loopback
 ) -> None:
     """It asks for base64 by itself; of a split reply, too."""
-    client = openai.OpenAI(base_url=embedder.url + "/v1", api_key="none")
+    client = openai.OpenAI(base_url=embedder.url + "/v1", api_key=SECRET)
     with casstore.cached(client, cache, split_embeddings=split):
         found = [client.embeddings.create(model="m", input=["a", "bb"], **options) for _ in range(2)]
         if split:

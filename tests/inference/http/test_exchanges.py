@@ -23,8 +23,8 @@ from openai.types.responses import Response, ResponseStreamEvent
 
 import casstore
 from casstore.inference.cache import Cache
+from tests.credentials import SECRET
 from tests.inference.http.clients import KINDS, asking
-from tests.inference.http.conftest import SECRET
 from tests.inference.http.loopback import Canned, Loopback
 
 SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "http_exchanges_sample.jsonl.gz"

@@ -15,7 +15,7 @@ from casstore.inference.http.exchange import HttpRequest
 from casstore.inference.http.holes import filled
 from casstore.inference.http.material import Material, Passed, Rules, material
 from casstore.inference.policy import Settings
-from tests.inference.http.conftest import SECRET
+from tests.credentials import SECRET
 from tests.inference.http.replies import CHAT, JSON
 
 OPENAI = "https://api.openai.com/v1/chat/completions"

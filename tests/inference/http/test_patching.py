@@ -14,6 +14,7 @@ import pytest
 
 import casstore
 from casstore.inference.cache import Cache
+from tests.credentials import SECRET
 from tests.inference.http.clients import KINDS, asking
 from tests.inference.http.loopback import Loopback
 from tests.inference.http.replies import CHAT, CHAT_PATH, canned, chat
@@ -115,7 +116,7 @@ def test_a_client_with_a_cache_of_its_own_keeps_it(
 def test_an_sdk_that_was_never_told(cache: Cache, loopback: Loopback, url: str) -> None:
     """The program makes its client elsewhere."""
     casstore.install(cache, hosts=OURS)
-    with openai.OpenAI(base_url=url.removesuffix("/chat/completions"), api_key="x") as client:
+    with openai.OpenAI(base_url=url.removesuffix("/chat/completions"), api_key=SECRET) as client:
         answers = [client.chat.completions.create(**CHAT) for _ in range(2)]
     assert answers[0] == answers[1]
     assert loopback.calls == 1

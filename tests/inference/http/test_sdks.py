@@ -23,7 +23,7 @@ from casstore.inference.cache import Cache
 from casstore.inference.http import sdks
 from casstore.inference.http.core import HttpCache
 from casstore.inference.http.transport import CacheTransport
-from tests.inference.http.conftest import SECRET
+from tests.credentials import SECRET
 from tests.inference.http.loopback import Loopback
 from tests.inference.http.replies import CHAT, JSON, canned, chat, chat_events, gemini, message, sse, stream
 from tests.inference.sdks.loading import QUIET, sdk
@@ -276,7 +276,7 @@ def test_a_transport_for_a_client_of_ones_own(cache: Cache, loopback: Loopback) 
     openai = sdk("openai")
     library: Any = httpx2 if issubclass(openai.DefaultHttpxClient, httpx2.Client) else httpx
     http_client = openai.DefaultHttpxClient(transport=casstore.transport(library.HTTPTransport(), cache))
-    with openai.OpenAI(base_url=loopback.url + "/v1", api_key="x", http_client=http_client) as client:
+    with openai.OpenAI(base_url=loopback.url + "/v1", api_key=SECRET, http_client=http_client) as client:
         assert _chat(client) == _chat(client)
     with httpx.Client(transport=casstore.transport(httpx.HTTPTransport(), cache)) as plain:
         found = plain.post(loopback.url + "/v1/chat/completions", json=CHAT)
@@ -287,7 +287,7 @@ def test_a_transport_for_a_client_of_ones_own(cache: Cache, loopback: Loopback) 
 def test_chat_openai_of_langchain(cache: Cache, loopback: Loopback, runner: asyncio.Runner) -> None:
     """Sync and async, wrapped or given an HTTP client, one entry."""
     loopback.reply = canned(chat())
-    make, options = sdk("langchain_openai").ChatOpenAI, {"base_url": loopback.url + "/v1", "api_key": "x"}
+    make, options = sdk("langchain_openai").ChatOpenAI, {"base_url": loopback.url + "/v1", "api_key": SECRET}
     model = make(model="gpt-4o", **options)
     library: Any = httpx2 if isinstance(model.root_client._client, httpx2.Client) else httpx
     casstore.cached(model, cache)
@@ -316,11 +316,11 @@ def test_a_client_for_pydantic_ai(cache: Cache, loopback: Loopback, runner: asyn
 
         return runner.run(run())
 
-    kind = type(provider(base_url=loopback.url + "/v1", api_key="x").client._client)
+    kind = type(provider(base_url=loopback.url + "/v1", api_key=SECRET).client._client)
     library: Any = httpx2 if issubclass(kind, httpx2.AsyncClient) else httpx
     http_client = casstore.cached(library.AsyncClient(), cache)
-    given = provider(base_url=loopback.url + "/v1", api_key="x", http_client=http_client)
-    own = provider(base_url=loopback.url + "/v1", api_key="x")
+    given = provider(base_url=loopback.url + "/v1", api_key=SECRET, http_client=http_client)
+    own = provider(base_url=loopback.url + "/v1", api_key=SECRET)
     casstore.cached(own, cache)
     assert [ask(given), ask(given), ask(own)] == ["hi"] * 3
     settled(runner, http_client.aclose())

@@ -17,8 +17,8 @@ import pytest
 import casstore
 from casstore.inference.cache import Cache
 from casstore.inference.types import Usage
+from tests.credentials import SECRET
 from tests.inference.http.clients import KINDS, Asker, asking
-from tests.inference.http.conftest import SECRET
 from tests.inference.http.loopback import Canned, Loopback
 from tests.inference.http.replies import CHAT, CHAT_PATH, JSON, canned, chat, chat_events, sse, stream
 

@@ -10,10 +10,10 @@ from casstore.digest import Key
 from casstore.inference.cache import Cache
 from casstore.inference.http.core import Opened
 from casstore.inference.http.exchange import HttpReply, HttpRequest
+from tests.credentials import SECRET
 from tests.inference.http.replies import chat
 
 URL = "https://api.openai.com/v1/chat/completions"
-SECRET = "sk-secret-0123456789abcdef"
 
 
 def asking(

@@ -18,6 +18,7 @@ from casstore.errors import ConfigError
 from casstore.inference.http.exchange import HttpRequest
 from casstore.inference.http.material import Material, material
 from casstore.inference.reading.asked import StoredForm, parse_request, read_request
+from tests.credentials import SECRET
 from tests.inference.reading.asking import URL, asking
 
 CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
@@ -47,7 +48,7 @@ def sent(make: Any, call: Any) -> HttpRequest:
         raise Sent(raised)
 
     client = make(
-        api_key="k", max_retries=0, http_client=httpx2.Client(transport=httpx2.MockTransport(handle))
+        api_key=SECRET, max_retries=0, http_client=httpx2.Client(transport=httpx2.MockTransport(handle))
     )
     with client:
         try:

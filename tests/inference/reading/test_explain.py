@@ -13,8 +13,9 @@ from casstore.inference.cache import Cache
 from casstore.inference.reading import explain as explaining
 from casstore.inference.reading.explain import Explanation
 from casstore.repo.repository import Repository
+from tests.credentials import SECRET
 from tests.inference.fakes import HELLO, DictStore, FakeClient
-from tests.inference.reading.asking import SECRET, answered, asking
+from tests.inference.reading.asking import answered, asking
 
 
 def paths(found: Explanation) -> list[str]:

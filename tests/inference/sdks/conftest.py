@@ -1,4 +1,4 @@
-"""What tests with frameworks and boto3 share: a server on loopback, and a search for credentials."""
+"""What tests with frameworks and boto3 share: a server on loopback, and nothing left open."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.inference.http.conftest import _libraries_as_they_were, _no_credential_is_stored, loopback
+from tests.inference.http.conftest import _libraries_as_they_were, loopback
 
-__all__ = ["_libraries_as_they_were", "_no_credential_is_stored", "loopback"]
+__all__ = ["_libraries_as_they_were", "loopback"]
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 
 from casstore import Cache, cached
 from casstore.errors import ConfigError
-from tests.inference.http.conftest import SECRET
+from tests.credentials import SECRET
 from tests.inference.http.loopback import Canned, Loopback
 from tests.inference.provider import Provider, _frame
 

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 
 from casstore import Cache, cached
-from tests.inference.http.conftest import SECRET
+from tests.credentials import SECRET
 from tests.inference.provider import Provider
 from tests.inference.sdks.loading import QUIET, sdk
 

@@ -11,7 +11,7 @@ import pytest
 
 from casstore import Cache
 from casstore.errors import FormatError, OfflineMissError
-from tests.inference.http.conftest import SECRET
+from tests.credentials import SECRET
 from tests.inference.http.loopback import Canned, Loopback
 from tests.inference.http.replies import chat
 from tests.inference.sdks.loading import QUIET, sdk

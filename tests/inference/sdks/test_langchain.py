@@ -12,7 +12,7 @@ import pytest
 
 from casstore import Cache, cached
 from casstore.errors import FormatError, OfflineMissError
-from tests.inference.http.conftest import SECRET
+from tests.credentials import SECRET
 from tests.inference.provider import Provider
 from tests.inference.sdks.loading import QUIET, sdk
 
