@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from casstore.catalog.holding import unlearn_segment
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from casstore.backends.base import Info
     from casstore.digest import Digest
     from casstore.repo.local import Local
+
+_GONE = "the index knows it, but the file is gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,8 @@ def _check_object(local: Local, info: Info) -> None:
         return
     if found != known:  # a crash came between the file and the index: it may stay, and may go first
         with local.index.writing() as connection:
-            put_objects(connection, [found], used=0)
+            if local.path(info.name).exists():  # else it was evicted since it was read
+                put_objects(connection, [found], used=0)
 
 
 class _Members:
@@ -196,12 +200,34 @@ def _missing(local: Local) -> list[Failure]:
     failures = []
     for pack in packs_here(local.index):
         name = local.objects.pack_name(pack.digest)
-        if not local.path(name).exists():
+        if _is_gone(local, name, partial(_is_pack_here, local, pack.digest)):
             local.doubt_pack(pack.digest)
-            failures.append(Failure(name, "the index knows it, but the file is gone"))
+            failures.append(Failure(name, _GONE))
     for info in local.index.objects():
         name = local.objects.name(info.digest)
-        if not info.packed and not local.path(name).exists():
+        if not info.packed and _is_gone(local, name, partial(_is_loose_here, local, info.digest)):
             local.doubt(info.digest)
-            failures.append(Failure(name, "the index knows it, but the file is gone"))
+            failures.append(Failure(name, _GONE))
     return failures
+
+
+def _is_gone(local: Local, name: str, is_believed: Callable[[], bool]) -> bool:
+    """Return whether the index believes in a file that is not there.
+
+    Whoever evicts or repacks takes the belief away first, so what was believed a moment ago is asked again.
+    """
+    path = local.path(name)
+    if path.exists():
+        return False
+    with local.index.writing():  # nobody puts or removes it meanwhile
+        return is_believed() and not path.exists()
+
+
+def _is_loose_here(local: Local, digest: Digest) -> bool:
+    known = local.index.known(digest)
+    return known is not None and known.place is None
+
+
+def _is_pack_here(local: Local, digest: Digest) -> bool:
+    with local.index.reading() as connection:
+        return is_pack_here(connection, digest)

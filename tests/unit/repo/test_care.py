@@ -10,13 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from casstore.catalog.index import Index
+from casstore.catalog.packed import packs_here
 from casstore.catalog.rows import DamagedIndexError
 from casstore.digest import Digest, Key, digest_of
 from casstore.errors import CasstoreError
 from casstore.events import Advanced, Event, Finished, Started, Warned
+from casstore.quiet import ignore
 from casstore.repo import ahead
+from casstore.repo import verify as verify_module
+from casstore.repo.evict import evict, remove
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE
+from casstore.store.sealed import Stored, examine
 from tests.stores import answer, answers, damage, dump, files, fill, key, noise
 from tests.unit.repo.conftest import Open
 
@@ -93,6 +99,42 @@ def test_verify_finds_missing_and_stray_files(store: Repository) -> None:
         paths[0].relative_to(store.path).as_posix(),
     }
     assert [store.has(digest_of(answer(number))) for number in range(3)] == [False, True, True]
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["files of their own", "in a pack"])
+def test_what_is_evicted_while_verify_runs_is_no_failure(
+    store: Repository, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    """It went in good order, after the index was asked what should be there."""
+    fill(store, range(3))
+    if packed:
+        store.repack()
+    objects = list(store.objects())
+    packs = packs_here(store.local.index)
+    evict(store.local, 0, ignore)
+    store.local.index.flush()
+    monkeypatch.setattr(verify_module, "packs_here", lambda _: packs)
+    monkeypatch.setattr(Index, "objects", lambda _: iter(objects))
+    assert store.verify().failures == ()
+
+
+def test_what_is_evicted_while_verify_reads_it_is_not_taken_in(
+    store: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was read, and is gone since, is not believed to be there."""
+    fill(store, [1])
+    digest = digest_of(answer(1))
+
+    def read_and_evict(path: Path, known: Stored) -> Stored:
+        found = examine(path, known)
+        remove(store.local, [digest])
+        return found
+
+    with store.local.index.writing() as connection:
+        connection.execute("UPDATE objects SET stored = stored + 1")
+    monkeypatch.setattr(verify_module, "examine", read_and_evict)
+    assert store.verify().failures == ()
+    assert not store.has(digest)
 
 
 # A lost index
