@@ -66,10 +66,9 @@ class Content(Tiers):
         digest = parse_digest(digest)
         known = self._fetched(digest)
         self.local.index.touch(digest)
-        try:
-            return self.local.objects.get_range(known, start, length)
-        except (NotFoundError, IntegrityError):
-            return self.local.objects.get_range(self._mended(known), start, length)
+        return b"".join(
+            self._pieces(known, lambda known: [self.local.objects.get_range(known, start, length)])
+        )
 
     def stream(self, digest: Digest) -> Iterator[bytes]:
         """Yield the content of an object in verified pieces of at most 4 MiB.
@@ -80,13 +79,7 @@ class Content(Tiers):
         digest = parse_digest(digest)
         known = self._fetched(digest)
         self.local.index.touch(digest)
-        sent = 0
-        try:
-            for piece in self.local.objects.stream(known):
-                sent += len(piece)
-                yield piece
-        except (NotFoundError, IntegrityError):
-            yield from _rest(self.local.objects.stream(self._mended(known)), sent)
+        yield from self._pieces(known, self.local.objects.stream)
 
     def export(self, digest: Digest, path: Path) -> None:
         """Write the content of an object to the file `path`, which appears when it is whole and verified."""
@@ -270,11 +263,3 @@ def _live(claim: Claim | None, key: Key) -> Entry:
 
 def _tombstone(standing: Claim) -> Tombstone:
     return Tombstone(standing.key, standing.generation, now())
-
-
-def _rest(pieces: Iterator[bytes], skip: int) -> Iterator[bytes]:
-    """Yield what stands in `pieces` behind the first `skip` bytes."""
-    for piece in pieces:
-        if skip < len(piece):
-            yield piece[skip:]
-        skip = max(0, skip - len(piece))

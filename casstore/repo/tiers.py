@@ -18,6 +18,8 @@ from casstore.quiet import ignore
 from casstore.repo.ahead import Ahead
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from casstore.config import Config
     from casstore.repo.local import Local
     from casstore.repo.remote import Remote
@@ -39,7 +41,7 @@ REMOTE_PAUSE = 60.0
 """Seconds for which a remote that failed is not asked for single objects."""
 
 MENDINGS = 4
-"""How often an object is mended for one reading: under a small cap, evictions may take it meanwhile."""
+"""How often an object is mended for one reading: meanwhile, it may be evicted, or its pack be merged."""
 
 
 class Tiers:
@@ -93,13 +95,27 @@ class Tiers:
         return self._read_known(self._fetched(digest))
 
     def _read_known(self, known: Stored) -> bytes:
-        """Read an object; mend it where it is bad or gone, and again where an eviction was faster."""
-        for _ in range(MENDINGS):
+        return b"".join(self._pieces(known, lambda known: [self.local.read(known)]))
+
+    def _pieces(self, known: Stored, read: Callable[[Stored], Iterable[bytes]]) -> Iterator[bytes]:
+        """Yield what is read of an object, which is mended where it is bad or gone, and then read on.
+
+        Args:
+            known: How it is believed to be stored.
+            read: Reads it, as it is stored now, in one piece or more.
+        """
+        sent = 0
+        for mendings in reversed(range(MENDINGS + 1)):
             try:
-                return self.local.read(known)
+                for piece in _behind(sent, read(known)):
+                    sent += len(piece)
+                    yield piece
             except (NotFoundError, IntegrityError):
+                if not mendings:
+                    raise
                 known = self._mended(known)
-        return self.local.read(known)
+            else:
+                return
 
     def _mended(self, known: Stored) -> Stored:
         """Return an object that could not be read as believed: looked at again, or else fetched."""
@@ -228,6 +244,14 @@ class Tiers:
             self.local.index.flush()
             return
         time.sleep(FLUSH_PAUSE)  # until then this thread runs, so none is begun
+
+
+def _behind(skip: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield what stands in `pieces` behind the first `skip` bytes."""
+    for piece in pieces:
+        if skip < len(piece):
+            yield piece[skip:]
+        skip = max(0, skip - len(piece))
 
 
 def _runs(thread: threading.Thread | None) -> bool:

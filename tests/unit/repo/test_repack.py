@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from casstore.repo.plan_repack import FULL, plan_merges
 from casstore.repo.repack import tidy_packs
 from casstore.repo.repository import Repository
 from casstore.store.codec import Codec
+from casstore.store.objects import ObjectStore
 from casstore.store.pack import PACK_MEMBERS, PACKED_MAX, Pack, PackWriter, read_contents
 from casstore.store.sealed import Stored
 from tests.children import ended, fork
@@ -450,3 +452,37 @@ def test_plan_makes_no_pack_too_large() -> None:
         for group in merged:
             assert sum(pack.stored for pack in group) <= FULL
             assert sum(pack.members for pack in group) <= PACK_MEMBERS
+
+
+READS: dict[str, Callable[[Repository, Digest], bytes]] = {
+    "get": lambda store, digest: store.get(digest),
+    "get_range": lambda store, digest: store.get_range(digest, 0, 1000),
+    "stream": lambda store, digest: b"".join(store.stream(digest)),
+}
+
+
+@pytest.mark.parametrize("method", READS)
+def test_what_is_moved_again_and_again_while_it_is_read_is_found(
+    store: Repository, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Into a pack, then into another one, each time after it was looked up and before it was opened."""
+    fill(store, range(10))
+    digest = digest_of(answer(3))
+
+    def merge() -> None:
+        for number in range(2, 5):
+            pull_ten(store, number)
+        store.repack()
+
+    moves: list[Callable[[], object]] = [store.repack, merge]
+    original: Callable[..., object] = getattr(ObjectStore, method)
+
+    def overtaken(self: ObjectStore, known: Stored, *rest: int) -> object:
+        if moves and known.digest == digest:
+            moves.pop(0)()
+        return original(self, known, *rest)
+
+    monkeypatch.setattr(ObjectStore, method, overtaken)
+    assert READS[method](store, digest) == answer(3)
+    assert (moves, len(packs(store))) == ([], 1)
+    assert store.verify().failures == ()
