@@ -18,6 +18,7 @@ from casstore.backends import atomic
 from casstore.backends.counts import RequestCounter
 from casstore.backends.mapping import from_os_error, short_range
 from casstore.backends.names import check_folder, check_name, check_range, check_target, is_listed
+from casstore.config.location import file_url
 
 if TYPE_CHECKING:
     from casstore.backends.base import Info
@@ -49,7 +50,7 @@ class LocalBackend:
     @property
     def url(self) -> str:
         """The root as a ``file://`` URL."""
-        return f"file://{self._root}"
+        return file_url(self._root)
 
     def now(self) -> int:
         """Return this machine's time; see `Backend.now`."""

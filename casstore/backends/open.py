@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from casstore.backends.local import LocalBackend
+from casstore.config.location import file_path
 from casstore.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def open_backend(
     if endpoint or region or profile:
         raise ConfigError(f"endpoint, region and profile are for s3:// stores, not for {scheme}://")
     if scheme == "file":
-        return remote(LocalBackend(_file_path(url), durable=durable))
+        return remote(LocalBackend(file_path(url), durable=durable))
     from casstore.backends.filesystem import open_fsspec  # loads fsspec, 0.1 s
 
     return remote(open_fsspec(_split(url), durable=durable))
@@ -90,10 +91,3 @@ def _split(url: str) -> SplitResult:
             " (for S3: AWS_PROFILE, ~/.aws/credentials, or the AWS_* environment variables)"
         )
     return parts
-
-
-def _file_path(url: str) -> str:
-    path = url.partition("://")[2]
-    if not path.startswith("/"):
-        raise ConfigError(f"not an absolute path: {url!r}; write file:///{path}")
-    return path

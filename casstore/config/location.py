@@ -1,4 +1,4 @@
-"""Where the local store is.  Floor: config.
+"""Where the local store is, and folders as URLs.  Floor: config.
 
 Knows the environment and the platform's folders, nothing of what a store holds.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from casstore.errors import ConfigError
 
 STORE_VARIABLE = "CASSTORE_DIR"
 
@@ -24,3 +26,24 @@ def store_path(explicit: str | Path | None = None) -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("casstore")
+
+
+def file_url(path: str | Path) -> str:
+    """Return the ``file://`` URL of an absolute path, whose every character stands for itself but ``%``."""
+    return "file://" + str(path).replace("%", "%25")
+
+
+def file_path(url: str) -> str:
+    """Return the path that a ``file://`` URL names: ``%20`` is a space, as in every URL.
+
+    Raises:
+        ConfigError: It names none.
+    """
+    from urllib.parse import unquote
+
+    path = unquote(url.partition("://")[2], errors="surrogateescape")
+    if not path.startswith("/"):
+        raise ConfigError(f"not an absolute path: {url!r}; write file:///{path}")
+    if "\0" in path:
+        raise ConfigError(f"no folder has such a name: {url!r}")
+    return path

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from casstore.config.location import file_url
 from casstore.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def check_url(text: str) -> str:
         _check_host(found["scheme"].lower(), found["host"])
         bare = text.rstrip("/")
         return text if bare.endswith(":") else bare
-    return "file://" + os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - a folder on another machine need not resolve here
+    return file_url(os.path.abspath(os.path.expanduser(text)))  # noqa: PTH100, PTH111 - a folder on another machine need not resolve here
 
 
 def check_endpoint(text: str) -> str:

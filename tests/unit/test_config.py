@@ -329,6 +329,7 @@ def test_a_path_becomes_an_absolute_url(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     assert add_remote(tmp_path, "here", "./team").url == f"file://{tmp_path}/team"
     assert add_remote(tmp_path, "odd", "/a@b/c:d").url == "file:///a@b/c:d"
+    assert add_remote(tmp_path, "spaced", "/my team/100%25").url == "file:///my team/100%2525"
 
 
 def test_a_remote_is_resolved_by_name_url_variable_and_default(monkeypatch: pytest.MonkeyPatch) -> None:

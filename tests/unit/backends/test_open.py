@@ -10,6 +10,7 @@ from fsspec.registry import known_implementations
 from casstore.backends import LocalBackend, RetryingBackend, open_backend
 from casstore.backends.filesystem import FsspecBackend, MemoryBackend
 from casstore.backends.s3 import S3Backend
+from casstore.config.remotes import check_url
 from casstore.errors import ConfigError
 
 
@@ -28,6 +29,16 @@ def test_home_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     """A tilde in a plain path is the user's home."""
     monkeypatch.setenv("HOME", str(tmp_path))
     assert open_backend("~/store").url == f"file://{tmp_path}/store"
+
+
+@pytest.mark.parametrize("name", ["a b", "a%20b", "100%", "é", "a?b#c", "\udcff"])
+def test_a_folder_has_one_url_and_a_url_one_folder(tmp_path: Path, name: str) -> None:
+    """Whoever wrote it, with or without need: as the URL of a path, and as a browser or Path writes it."""
+    folder = tmp_path / name
+    for url in (check_url(str(folder)), folder.as_uri(), LocalBackend(folder).url):
+        backend = open_backend(url)
+        backend.write("casstore.json", url.encode("utf-8", "surrogateescape"))
+        assert (folder / "casstore.json").read_bytes() == url.encode("utf-8", "surrogateescape")
 
 
 def test_remotes_are_retried(folder: Path) -> None:
@@ -66,6 +77,7 @@ def test_url_is_shown(url: str, shown: str) -> None:
         ("s3:bucket/team", "write s3://"),
         ("s3:/bucket/team", "write s3://"),
         ("file://mnt/team", "write file:///mnt/team"),
+        ("file:///mnt/%00", "no folder has such a name"),
         ("nosuch://host/path", "unknown kind of store: nosuch://"),
         ("s3://[bucket", "not a URL"),
     ],
