@@ -35,6 +35,8 @@ _VARIABLES: Final = {"openai": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_U
 _FOR_THE_SDK: Final = frozenset({"extra_headers", "extra_query", "extra_body", "timeout"})
 """Parameters of SDKs that are no fields of the body."""
 
+_HTTP: Final = "https:// or http:// and a host"
+
 _IMAGES: Final = ("dall-e", "gpt-image", "chatgpt-image")
 
 
@@ -85,9 +87,17 @@ def _stored(value: Mapping[str, Any]) -> StoredForm:
 
 def _over_http(value: Mapping[str, Any]) -> HttpRequest:
     url = value.get("url", value.get("uri"))
-    if not isinstance(url, str) or not urlsplit(url).hostname:
-        raise ConfigError("the url of a request begins with https:// or http:// and a host")
+    if not isinstance(url, str) or not _is_http(url):
+        raise ConfigError(f"the url of a request begins with {_HTTP}")
     return HttpRequest.of(str(value.get("method", "POST")), url, _headers(value.get("headers")), _body(value))
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
 def _headers(given: object) -> list[tuple[str, str]]:
@@ -214,7 +224,12 @@ def _of_sdk(value: Mapping[str, Any], provider: str, url: str | None) -> HttpReq
         _add_version(fields, headers)
     path, query = place(fields), value.get("extra_query") or {}
     base = url or os.environ.get(_VARIABLES.get(provider, ""), base)
-    return HttpRequest.of("POST", _joined(base, path, query, provider), headers, to_json(fields))
+    if not base:
+        like = ", like https://generativelanguage.googleapis.com/v1" if provider == "google" else ""
+        raise ConfigError(f"{provider} has no URL that all use: give the one your client has (--url{like})")
+    if not _is_http(base):
+        raise ConfigError(f"the URL of {provider} begins with {_HTTP}")
+    return HttpRequest.of("POST", _joined(base, path, query), headers, to_json(fields))
 
 
 def _add_version(fields: Fields, headers: dict[str, str]) -> None:
@@ -226,11 +241,8 @@ def _add_version(fields: Fields, headers: dict[str, str]) -> None:
         headers["anthropic-beta"] = ",".join(map(str, betas))
 
 
-def _joined(base: str, path: str, query: Mapping[str, Any], provider: str) -> str:
+def _joined(base: str, path: str, query: Mapping[str, Any]) -> str:
     parts = urlsplit(base)
-    if not parts.hostname:
-        like = ", like https://generativelanguage.googleapis.com/v1" if provider == "google" else ""
-        raise ConfigError(f"{provider} has no URL that all use: give the one your client has (--url{like})")
     known = endpoint_at(parts.path) is not None
     whole = parts.path if known else parts.path.rstrip("/") + path
     asked = "&".join(filter(None, [parts.query, urlencode(query, doseq=True)]))

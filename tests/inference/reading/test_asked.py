@@ -206,6 +206,8 @@ def test_a_provider_has_its_own_paths(
     [
         (CHAT, None, "name the provider"),
         ({"url": "api.openai.com/v1"}, None, "begins with https://"),
+        ({"url": "ftp://api.openai.com/v1"}, None, "begins with https://"),
+        ({"url": "https://[::1"}, None, "begins with https://"),
         ({"url": URL, "headers": ["a"]}, None, "headers are an object"),
         ({"url": URL, "body_base64": "!"}, None, "no base64"),
         (CHAT, "nobody", "choose one of openai, anthropic"),
@@ -221,6 +223,13 @@ def test_what_is_no_request_is_told(value: dict[str, Any], provider: str | None,
     """With what to do."""
     with pytest.raises(ConfigError, match=told):
         read_request(value, provider)
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "x", "api.openai.com/v1", "https://", "https://[::1"])
+def test_a_client_s_url_is_one_over_http(url: str) -> None:
+    """No request goes anywhere else, so a key for another URL would be of no use."""
+    with pytest.raises(ConfigError, match="begins with https:// or http:// and a host"):
+        read_request(CHAT, "openai", url)
 
 
 @pytest.mark.parametrize("text", [b"{", b"[]", b"[" * 100_000, b"\xff"])
