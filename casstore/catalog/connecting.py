@@ -196,5 +196,8 @@ def _translated(error: sqlite3.Error, path: Path) -> CasstoreError:
             f"cannot use {path}: the disk is full; free some space, by other means than casstore"
         )
     if name.startswith("SQLITE_READONLY"):
-        return BackendError(f"cannot write {path}: it may only be read; make the store's folder writable")
+        return BackendError(
+            f"cannot use {path}, which may only be read: SQLite writes beside it even to read, so make the"
+            " store's folder writable, or use a copy of the store"
+        )
     return BackendError(f"cannot use {path}: {error}")

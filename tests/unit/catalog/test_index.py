@@ -440,3 +440,12 @@ def test_many_free_pages_go_back_to_the_disk(index: Index, tmp_path: Path) -> No
     with index.writing() as connection:
         connection.execute("DELETE FROM remote_segments WHERE remote < 4000")
     assert free() == 0
+
+
+def test_an_index_that_may_only_be_read_is_told_so(index: Index, tmp_path: Path) -> None:
+    """To read it, SQLite writes beside it; so nobody is told that something could not be written."""
+    path = tmp_path / "index.sqlite"
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    with pytest.raises(BackendError, match=r"cannot use .*, which may only be read"), connecting.Mapped(path):
+        connection.execute("PRAGMA user_version = 7")
+    connection.close()
