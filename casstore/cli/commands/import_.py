@@ -84,8 +84,10 @@ def _tell(taken: Taken, *, as_json: bool) -> None:
     for name, reason in taken.failures:
         output.note(f"{name}: {reason}")
     present = f", {taken.present:,} were here already" if taken.present else ""
-    output.line(f"imported {output.count(taken.imported, 'entry')}{present}")
+    if taken.imported or present or not taken.failures:
+        output.line(f"imported {output.count(taken.imported, 'entry')}{present}")
     if taken.unproven:
-        output.line(f"{taken.unproven:,} of them without their request: their keys are taken on trust")
+        its = "its request: its key is" if taken.unproven == 1 else "their requests: their keys are"
+        output.line(f"{taken.unproven:,} came without {its} taken on trust")
     for reason, number in taken.skipped.most_common():
         output.line(f"not imported: {number:,} {reason} (the first: {taken.details[reason]})")
