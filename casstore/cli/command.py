@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
+from string import hexdigits
 from typing import Any, TypeVar
 
 import click
 
 from casstore.cli.app import Application
 from casstore.config import parse_duration, parse_size
-from casstore.digest import Digest, parse_digest
+from casstore.digest import DIGEST_DIGITS, Digest, parse_digest
 from casstore.errors import ConfigError, FormatError
 
 USAGE = 2
 """The exit code of a mistake in usage."""
+
+SHORTENED = 4
+"""Digits that are meant for a digest, and not for the name of a file or a typo."""
 
 Function = Callable[..., None]
 C = TypeVar("C", bound=click.Command)
@@ -92,6 +96,11 @@ def read_digests(_ctx: click.Context, _param: click.Parameter, value: tuple[str,
 
 
 def _digest(text: str) -> Digest:
+    if SHORTENED <= len(text) < DIGEST_DIGITS and set(text.lower()) <= set(hexdigits):
+        raise click.BadParameter(
+            f"{text} is {len(text)} of a digest's {DIGEST_DIGITS} digits: give all of them, as only keys may"
+            " be shortened (for casstore show)"
+        )
     try:
         return parse_digest(text.lower())
     except FormatError as error:

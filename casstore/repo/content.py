@@ -231,7 +231,14 @@ class Content(Tiers):
         """
         if not PREFIX_MIN <= len(prefix) <= DIGEST_DIGITS or not set(prefix) <= set("0123456789abcdef"):
             raise ConfigError(f"not a key or the beginning of one (4 to 64 hex digits): {prefix!r}")
-        return self.local.index.resolve(prefix)
+        try:
+            return self.local.index.resolve(prefix)
+        except NotFoundError:
+            if len(prefix) < DIGEST_DIGITS or not self.has(Digest(prefix)):
+                raise
+        raise NotFoundError(
+            f"{prefix} is the digest of an object, not a key: casstore cat prints it, casstore ls lists keys"
+        )
 
     # The ledger
 

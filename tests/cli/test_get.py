@@ -70,6 +70,19 @@ def test_what_is_not_here_is_told_in_one_line(casstore: Run, home: Path, command
     assert {path.name for path in home.iterdir()} == {"store"}
 
 
+@pytest.mark.parametrize("command", ["cat", "get", "delete"])
+def test_a_short_digest_is_told_to_be_short(casstore: Run, command: str) -> None:
+    """Keys may be shortened, so somebody will try; what is no digest at all is told so."""
+    assert casstore(command, "5891", code=2).stderr.endswith(
+        ": 5891 is 4 of a digest's 64 digits: give all of them, as only keys may be shortened (for casstore"
+        f" show); see casstore {command} --help\n"
+    )
+    assert (
+        ": not a digest (64 lower-case hex digits): 'report.pdf'"
+        in casstore(command, "report.pdf", code=2).stderr
+    )
+
+
 def test_delete_removes_an_object(casstore: Run) -> None:
     """Which is how to be rid of what was put by hand; the only known copy goes by force alone."""
     refused = casstore("delete", HELLO, code=1)

@@ -136,6 +136,18 @@ def test_show_takes_the_beginning_of_a_key(casstore: Run) -> None:
     assert casstore("show", "../x", code=1).stderr.startswith("casstore: not a key")
 
 
+def test_show_of_an_object_s_digest_says_what_it_is(casstore: Run) -> None:
+    """Both are 64 digits, and ``ls --long`` shows both."""
+    put(b"{}")
+    digest = casstore("ls", "--json").json()[0]["object"]
+    told = casstore("show", digest, code=1).stderr
+    assert told.startswith(
+        f"casstore: {digest} is the digest of an object, not a key: casstore cat prints it"
+    )
+    told = casstore("show", "0" * 64, code=1).stderr
+    assert told == f"casstore: no entry has a key that begins with {'0' * 64}\n"
+
+
 def test_show_fetches_the_response_from_a_remote(casstore: Run) -> None:
     """An entry known by its manifest alone is whole again."""
     key = add_entry(1)
