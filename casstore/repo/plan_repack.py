@@ -15,6 +15,9 @@ from casstore.store.pack import PACK_MEMBERS
 FANOUT = 4
 """Packs of about one size that become one: three of each size stay, and a byte is rewritten once a size."""
 
+WORTH_A_PACK = 2
+"""Objects that are packed at least: one alone would still take a file, and a larger one."""
+
 FULL = 16 * 1024 * 1024
 """Bytes of a pack of local objects that counts as full; half of it is never merged."""
 

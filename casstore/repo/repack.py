@@ -13,7 +13,7 @@ from casstore.events import Advanced, Finished, OnEvent, Started
 from casstore.quiet import ignore
 from casstore.repo.packing import choose_dictionary, read_sample, sample_size
 from casstore.repo.plan import Failure
-from casstore.repo.plan_repack import FULL, RepackPlan, plan_merges, plan_thinning
+from casstore.repo.plan_repack import FULL, WORTH_A_PACK, RepackPlan, plan_merges, plan_thinning
 from casstore.repo.rewrite import Change, Rewritten, living, rewrite, source_of
 from casstore.store.pack import PACK_FRAMES, PACKED_MAX, fill_packs
 from casstore.store.sealed import Stored
@@ -54,6 +54,8 @@ def plan_repack(local: Local) -> RepackPlan:
     for known in _loose(local):
         objects += 1
         stored += known.stored
+    if objects < WORTH_A_PACK:
+        objects = stored = 0
     current = local.index.current_dictionary()
     thinned = plan_thinning(shares(local.index).values())
     small = (pack for pack in packs_here(local.index) if pack not in thinned)
@@ -69,7 +71,8 @@ def repack(local: Local, on_event: OnEvent) -> RepackReport:
         local.require_packs()
     try:
         dictionary = _dictionary(local, plan.objects)
-        for group in fill_packs(_in_order(local, dictionary), PACK_FRAMES):
+        loose = _in_order(local, dictionary) if plan.objects else ()
+        for group in fill_packs(loose, PACK_FRAMES):
             rewrite(local, Change(group, dictionary), total)
             on_event(Advanced("repack", len(group), sum(known.stored for known in group)))
         for thinned in plan.thinned:

@@ -51,9 +51,10 @@ def ls(
 ) -> None:
     """List the entries, the oldest first.
 
-    KEY, when it was created, size, model. The size is that of the answer, and - where it is not here but
-    at a remote. --grep looks into what was said and asked, as far as that is here, and lists each entry as
-    soon as it is found. With --objects: DIGEST, last use, size and stored size.
+    KEY, when it was created, size, model; with --long then provider, generation, DIGEST of the answer. The
+    size is that of the answer, and - where it is not here but at a remote. --grep looks into what was said
+    and asked, as far as that is here, and lists each entry as soon as it is found. With --objects: DIGEST,
+    last use, size and stored size.
     """
     if objects and (provider or model or since is not None or grep or long):
         raise click.UsageError(

@@ -30,8 +30,8 @@ def repack(ctx: click.Context, app: Application, *, dry_run: bool, as_json: bool
     """Put small objects into packs, which takes less of the disk.
 
     Objects under 1 MiB that have a file each go into packs of some thousands, compressed with a dictionary
-    that is trained on them. Small packs are merged, and packs of which half is no longer in use are written
-    anew without it. Exits with 1 where an object could not be read.
+    that is trained on them; one alone stays as it is. Small packs are merged, and packs of which half is no
+    longer in use are written anew without it. Exits with 1 where an object could not be read.
     """
     if dry_run:
         with app.repository() as repo:
@@ -52,21 +52,24 @@ def _print_plan(plan: RepackPlan, *, as_json: bool) -> None:
     if as_json:
         output.document({"objects": plan.objects, "bytes": plan.bytes, "packs": merged})
         return
-    if not plan.objects and not merged:
-        output.line("nothing to pack")
-        return
-    objects = f"{output.count(plan.objects, 'object')} ({format_size(plan.bytes)})"
-    output.line(f"would pack {objects} and rewrite {output.count(merged, 'pack')}")
+    steps = []
+    if plan.objects:
+        steps.append(f"pack {output.count(plan.objects, 'object')} ({format_size(plan.bytes)})")
+    if merged:
+        steps.append(f"rewrite {output.count(merged, 'pack')}")
+    output.line(f"would {' and '.join(steps)}" if steps else "nothing to pack")
 
 
 def _summary(report: RepackReport) -> str:
     if not report.objects and not report.replaced:
         return "nothing to pack"
-    packs = f"{output.count(report.objects, 'object')} and {output.count(report.replaced, 'pack')}"
+    what = {"object": report.objects, "pack": report.replaced}
+    packed = " and ".join(output.count(number, noun) for noun, number in what.items() if number)
+    into = f" into {output.count(report.packs, 'pack')}" if report.packs else ""
     sizes = f"{format_size(report.before)} became {format_size(report.after)}"
     disk = "freed" if report.blocks >= 0 else "taken"
     blocks = f"{format_size(abs(report.blocks))} of the disk {disk}"
-    return f"packed {packs} into {output.count(report.packs, 'pack')}: {sizes}, {blocks}"
+    return f"{'packed' if into else 'removed'} {packed}{into}: {sizes}, {blocks}"
 
 
 def _fields(report: RepackReport) -> dict[str, object]:

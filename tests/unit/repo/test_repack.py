@@ -83,6 +83,18 @@ def test_repacked_objects_are_read_as_before(store: Repository, tmp_path: Path) 
     assert store.repack().packs == 0
 
 
+def test_an_object_alone_stays_in_its_file(store: Repository) -> None:
+    """In a pack it would take more, and a file all the same; once there is another one, both go."""
+    store.put(b"one")
+    before = files(store.path, "objects")
+    assert store.plan_repack().is_empty
+    assert store.repack().objects == 0
+    assert files(store.path, "objects") == before
+    assert not packs(store)
+    store.put(b"two")
+    assert (store.plan_repack().objects, store.repack().objects) == (2, 2)
+
+
 def test_pack_is_in_the_order_entries_were_written(
     store: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
