@@ -162,14 +162,29 @@ _COUNT = (
     "SELECT count(*) FILTER (WHERE kind = 0), count(*) FILTER (WHERE kind = 1) FROM {0} WHERE remote = ?1"
 )
 
-_LACKS = """(NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = {0})
-    AND EXISTS (SELECT 1 FROM remote_objects h WHERE h.remote = ?1 AND h.object = {0}))"""
+_AWAY = "NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = {0})"
+
+_THERE = "EXISTS (SELECT 1 FROM remote_objects h WHERE h.remote = ?1 AND h.object = {0})"
+
+_NOWHERE = """NOT EXISTS (
+    SELECT 1 FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = {0})"""
+
+_LACKS = f"({_AWAY} AND {_THERE})"
+
+# What is neither here nor known to be anywhere is waited for, until somebody sends it again and tells where.
+_AWAITED = f"({_AWAY} AND ({_THERE} OR {_NOWHERE}))"
+
+_LOST_ANSWERS = f"""
+SELECT DISTINCT lower(hex(e.object)) FROM wanted w CROSS JOIN entries e ON e.key = w.id
+WHERE w.remote = ?1 AND w.kind = 0 AND e.object IS NOT NULL
+    AND {_AWAY.format("e.object")} AND {_NOWHERE.format("e.object")}
+"""
 
 _NUMBER = "WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < {deepest})"
 
 _WANTING = f"""EXISTS (
-    SELECT 1 FROM entries e WHERE e.key = wanted.id AND e.object IS NOT NULL AND ({_LACKS.format("e.object")}
-        OR length(e.refs) > 0 AND EXISTS (SELECT 1 FROM number
+    SELECT 1 FROM entries e WHERE e.key = wanted.id AND e.object IS NOT NULL
+        AND ({_AWAITED.format("e.object")} OR length(e.refs) > 0 AND EXISTS (SELECT 1 FROM number
             WHERE length(e.refs) > 32 * n AND {_LACKS.format("substr(e.refs, 32 * n + 1, 32)")})))
 """
 
@@ -179,7 +194,7 @@ _SETTLE = f"{_NUMBER} DELETE FROM wanted WHERE remote = ?1 AND kind = 0 AND NOT 
 
 _SETTLE_ALL = "DELETE FROM wanted WHERE remote = ?1 AND kind = 0"
 
-_SETTLE_KEPT = f"DELETE FROM wanted WHERE remote = ?1 AND kind = 1 AND NOT {_LACKS.format('wanted.id')}"
+_SETTLE_KEPT = f"DELETE FROM wanted WHERE remote = ?1 AND kind = 1 AND NOT {_AWAITED.format('wanted.id')}"
 
 _WAITING = f"""{_NUMBER}
 SELECT count(*) FROM wanted w JOIN entries e ON e.key = w.id WHERE w.remote = ?1 AND w.kind = 0
@@ -253,8 +268,16 @@ def waiting_for(index: Index, remote: int, objects: Iterable[Digest]) -> int:
         return int(connection.execute(waiting, (remote,)).fetchone()[0])
 
 
+def lost_answers(index: Index, remote: int) -> list[Digest]:
+    """Return the answers that a pull should bring, and that are neither here nor known to be in a remote."""
+    with index.reading() as connection:
+        return [Digest(digest) for (digest,) in connection.execute(_LOST_ANSWERS, (remote,))]
+
+
 def settle(index: Index, remote: int) -> bool:
-    """Want no longer what is here, and what a remote turned out not to have; the rest stays wanted.
+    """Want no longer what is here, or in another remote alone; the rest stays wanted.
+
+    So does what is lost: a collection may tell where it is again, and of no entry that leads to it.
 
     Returns:
         Whether entries are left.

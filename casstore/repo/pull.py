@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from casstore.catalog.index import now, put_objects
-from casstore.catalog.inventory import Offered, offered, settle, shares, waiting_for, wanted_in
+from casstore.catalog.inventory import (
+    Offered,
+    lost_answers,
+    offered,
+    settle,
+    shares,
+    waiting_for,
+    wanted_in,
+)
 from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
 from casstore.repo.plan_pull import PullPlan, Range, WholePack, plan_pull, ranges_of, worth_taking
@@ -154,7 +162,8 @@ def planned_pull(
     known = tracking.sides({pack.dictionary for pack in packs if pack.dictionary is not None})
     absent = {digest: side.there.stored for digest, side in known.items() if side.there and not side.here}
     plan = plan_pull(refreshed.contact, found, room, absent, taken)
-    behind = waiting_for(index, tracking.id, plan.over) if plan.over else 0
+    waited_for = [*plan.over, *lost_answers(index, tracking.id)] if refreshed.due else []
+    behind = waiting_for(index, tracking.id, waited_for) if waited_for else 0
     new = refreshed.entries
     entries = max(new, new + refreshed.due - behind)
     return replace(plan, entries=entries, failures=refreshed.failures)

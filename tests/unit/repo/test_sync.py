@@ -16,13 +16,14 @@ from casstore.catalog import inventory, statements
 from casstore.catalog.holding import remotes_holding
 from casstore.catalog.journal import _line
 from casstore.catalog.learning import absorb
-from casstore.catalog.records import Entry
+from casstore.catalog.records import Entry, Location
 from casstore.digest import digest_of
 from casstore.errors import BackendError, FormatError, NotFoundError, RemoteGoneError
 from casstore.events import Advanced, Event, Finished, Started
 from casstore.repo import plan_pull, plan_push
 from casstore.repo import pull as pull_module
 from casstore.repo import remote as remote_module
+from casstore.repo.recover import add_segment
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE
 from tests.conftest import Bucket
@@ -583,6 +584,38 @@ def test_object_that_the_remote_lost(
     third = opened("third")
     assert third.pull(folder_url).failures == ()
     assert answers(third) == {**expected(0, 1, 2), key(5): answer(1)}
+
+
+@pytest.mark.usefixtures("tiny_packs")
+def test_what_a_remote_lost_stays_wanted(
+    store: Repository, opened: Open, folder_url: str, tmp_path: Path
+) -> None:
+    """Pulls that cannot bring it say nothing more; whoever sends it again need not tell of its entry."""
+    fill(store, range(3))
+    digest = store.put(b"by hand")
+    store.push(folder_url)
+    other = opened("other")
+    for lost in (digest_of(answer(1)), digest):
+        there = dict(remotes_holding(store.local.index, lost))[folder_url]
+        assert there.place is not None
+        (tmp_path / "remote" / store.local.objects.pack_name(there.place.pack)).unlink()
+    assert len(other.pull(folder_url).failures) == 2
+    for _ in range(2):
+        assert (other.plan_pull(folder_url).entries, other.plan_pull(folder_url).objects) == (0, ())
+        report = other.pull(folder_url)
+        assert (report.entries, report.objects, report.failures) == (0, 0, ())
+    remote = store.remote(folder_url)
+    again = [store.local.index.known(lost) for lost in (digest_of(answer(1)), digest)]
+    target = remote.prepare()
+    for known in filter(None, again):
+        target.put(store.local.read(known), known.digest)
+    remote.publish(add_segment(store.local, [Location(known) for known in filter(None, again)]))
+    report = other.pull(folder_url)
+    assert (report.entries, report.objects, report.failures) == (1, 2, ())
+    assert answers(other) == expected(0, 1, 2)
+    assert other.get(digest) == b"by hand"
+    with other.local.index.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM wanted").fetchone() == (0,)
 
 
 def test_good_objects_of_a_bad_pack_are_brought(
