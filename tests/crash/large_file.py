@@ -78,30 +78,31 @@ def main(folder: Path, size: int, url: str | None = None) -> None:
     expected = digest(pieces(io.BufferedReader(Generated(size, fresh))))
     with Repository.open(folder / "one") as one:
         found = one.put(io.BufferedReader(Generated(size, fresh)))
-        _demand(found == expected, "it went in as something else")
-        _demand(digest(one.stream(found)) == expected, "it came out as something else")
+        demand(found == expected, "it went in as something else")
+        demand(digest(one.stream(found)) == expected, "it came out as something else")
         report = one.push(remote)
-        _demand(not report.failures and report.objects == 1, "it was not pushed")
+        demand(not report.failures and report.objects == 1, "it was not pushed")
     with Repository.open(folder / "two", max_size=2 * size) as two:
         report = two.pull(remote)
-        _demand(not report.failures and report.objects == 1, "it was not pulled")
+        demand(not report.failures and report.objects == 1, "it was not pulled")
         middle = two.get_range(found, size // 2, 10)
         out = folder / "out"
         two.export(found, out)
     with out.open("rb") as file:
-        _demand(digest(pieces(file)) == expected, "it was exported as something else")
+        demand(digest(pieces(file)) == expected, "it was exported as something else")
         file.seek(size // 2)
-        _demand(file.read(10) == middle, "its middle is something else")
-    sys.stdout.write(f"{_peak()}\n")
+        demand(file.read(10) == middle, "its middle is something else")
+    sys.stdout.write(f"{peak_here()}\n")
 
 
-def _peak() -> int:
+def peak_here() -> int:
     """Return the most memory this program took, in bytes; `getrusage` would count the one that started it."""
     status = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
     return int(status["VmHWM"].split()[0]) * 1024
 
 
-def _demand(holds: bool, otherwise: str) -> None:
+def demand(holds: bool, otherwise: str) -> None:
+    """End this program with a word where something does not hold."""
     if not holds:
         sys.exit(otherwise)
 
