@@ -204,9 +204,7 @@ def _grant(made: str | int, mode: int) -> None:
     """Set the mode of what was just made, whatever the umask took away."""
     try:  # noqa: SIM105 — on the path of every put
         os.chmod(made, mode)
-    except (
-        PermissionError
-    ):  # we own it, so the file system has no modes (FAT, some shares): its mount decides
+    except PermissionError:  # we own it: the file system has no modes (FAT, some shares), its mount decides
         pass
 
 

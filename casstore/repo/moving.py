@@ -167,9 +167,8 @@ class Mover:
         most = most_used(known for known, _ in contents)
         current = self._dictionary
         if current is None and most is not None:
-            with contextlib.suppress(
-                NotFoundError, IntegrityError
-            ):  # its objects are here: all do without it
+            # If it cannot be had, its objects are here: all do without it.
+            with contextlib.suppress(NotFoundError, IntegrityError):
                 current = self._bring_dictionary(most)
         count = TRAINED_ON + JUDGED_ON
         samples = [content for _, content in contents[:: max(1, len(contents) // count)]][:count]

@@ -75,7 +75,7 @@ _LOADED_ON_A_HIT: Final = (
     "litellm.llms.anthropic.messages.native.response_cache",
     "litellm.llms.anthropic.pass_through.messages.response_cache",
 )
-"""What litellm loads when its cache is asked: its names in versions since about 1.106, the newest first."""
+"""What litellm loads on a hit: its names in versions since about 1.106, the newest first."""
 
 _MOST: Final = 10_000
 """Inputs of embeddings that are remembered between two questions of litellm's."""
