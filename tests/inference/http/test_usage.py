@@ -11,9 +11,10 @@ import pytest
 from casstore.inference.cache import Cache
 from casstore.inference.http.core import Opened
 from casstore.inference.http.exchange import HttpReply, HttpRequest
+from casstore.inference.http.followers import FOLLOWERS
 from casstore.inference.http.framing import framing_for
 from casstore.inference.http.replies import read
-from casstore.inference.http.streams import FOLLOWERS, StreamWatch
+from casstore.inference.http.streams import StreamWatch
 from casstore.inference.http.tap import Tap
 from casstore.inference.types import Usage
 from tests.inference.http.replies import CHAT, CHAT_PATH, chat, chat_events, sse
