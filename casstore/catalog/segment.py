@@ -125,18 +125,19 @@ def read_segment(path: Path, digest: Digest) -> Iterator[Record]:
         IntegrityError: The file does not hold that segment.
         FormatError: Its content is no segment of this version.
     """
-    for lines in _read_lines(path, digest):
+    check_segment(path, digest)
+    for lines in _read_lines(path):
         yield from map(decode_record, lines)
 
 
-def read_batches(path: Path, digest: Digest) -> Iterator[Batch]:
-    """Yield the records of the segment at `path` many at once, made rows.
+def read_batches(path: Path) -> Iterator[Batch]:
+    """Yield the records of the segment at `path`, which was checked just now, many at once, made rows.
 
     Raises:
-        IntegrityError: The file does not hold that segment.
+        IntegrityError: The file was damaged since.
         FormatError: Its content is no segment of this version.
     """
-    return map(decode_batch, _read_lines(path, digest))
+    return map(decode_batch, _read_lines(path))
 
 
 def check_segment(path: Path, digest: Digest) -> None:
@@ -194,9 +195,8 @@ def read_fresh(frames: bytes, head: Head) -> list[Record]:
     return [decode_record(line) for lines in _lines(pieces) for line in lines]
 
 
-def _read_lines(path: Path, digest: Digest) -> Iterator[list[bytes]]:
-    """Yield the lines of a segment behind its header, once all of it was verified."""
-    check_segment(path, digest)
+def _read_lines(path: Path) -> Iterator[list[bytes]]:
+    """Yield the lines of a segment behind its header."""
     pages = _lines(contents(path))
     first = next(pages, [b""])
     _parse_header(first.pop(0))

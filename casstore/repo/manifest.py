@@ -186,7 +186,7 @@ class ManifestReader:
             return self._tracking.apply(digest, fetched, segment.spared_until)
         path = self._local.path(segment_name(digest))
         try:
-            batches = prefetched(read_batches(path, digest))
+            batches = prefetched(read_batches(path))
             return self._tracking.apply_batches(digest, batches, segment.spared_until)
         except FormatError:
             if fetched:  # a refused segment leaves nothing behind

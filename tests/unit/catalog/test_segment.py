@@ -98,7 +98,7 @@ def test_many_at_once_are_the_same(tmp_path_factory: pytest.TempPathFactory, mad
     """Read in batches, a segment holds what it holds record by record; its lines may be given instead."""
     path = tmp_path_factory.getbasetemp() / "batches"
     known = write_segment(made, path, CODEC)
-    batches = list(read_batches(path, known.digest))
+    batches = list(read_batches(path))
     expected = batch_of(made)
     assert Counter(row for batch in batches for row in batch.claims) == Counter(expected.claims)
     assert [record for batch in batches for record in batch.others] == expected.others
@@ -134,7 +134,7 @@ def test_merged_segment_is_a_segment(tmp_path: Path) -> None:
     digest = merged(tmp_path / "merged")
     found = list(read_segment(tmp_path / "merged", digest))
     assert found == [*map(Replaces, sorted(names(5))), *FRESH, *OTHERS]
-    batches = list(read_batches(tmp_path / "merged", digest))
+    batches = list(read_batches(tmp_path / "merged"))
     assert [row for batch in batches for row in batch.claims] == [
         claim_row(record) for record in found if isinstance(record, Claim)
     ]
