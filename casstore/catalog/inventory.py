@@ -210,7 +210,7 @@ def lacking(index: Index, remote: int) -> Lacking:
         if not claims and not kept:
             return Lacking(0, 0, [], 0, [], [], {})
         moving, deepest = _moving(connection, remote, "pending", "")
-        rows = connection.execute(moving + _TO_SEND, (remote,)).fetchall()
+        rows = _rows(connection, moving + _TO_SEND, remote)
         objects = _unique(rows)
         # Where each leads to one object, and all are here, as in a first push, there is no need to look.
         all_here = not deepest and len(rows) == claims + kept
@@ -245,7 +245,7 @@ def offered(index: Index, remote: int, besides: Iterable[int] = ()) -> Offered:
             return Offered([], {})
         moving, _ = _moving(connection, remote, "wanted", "-")
         query = moving + _TO_FETCH.format(where=_BESIDES)
-        objects = _unique(connection.execute(query, (remote, json.dumps(list(besides)))))
+        objects = _unique(_rows(connection, query, remote, json.dumps(list(besides))))
         return Offered(objects, packs_of(connection, (row.pack for row in objects)))
 
 
@@ -254,7 +254,7 @@ def wanted_in(index: Index, remote: int, pack: int) -> list[Digest]:
     with index.staging() as connection:
         moving, _ = _moving(connection, remote, "wanted", "-")
         query = moving + _TO_FETCH.format(where="h.pack = ?2")
-        return [row.digest for row in _unique(connection.execute(query, (remote, pack)))]
+        return [row.digest for row in _unique(_rows(connection, query, remote, pack))]
 
 
 def waiting_for(index: Index, remote: int, objects: Iterable[Digest]) -> int:
@@ -302,12 +302,18 @@ def _moving(connection: sqlite3.Connection, remote: int, table: str, sign: str) 
     return _MOVING.format(table=table, sign=sign, deepest=deepest, refs=refs), deepest
 
 
-def _unique(rows: Iterable[tuple[Any, ...]]) -> list[Row]:
+def _rows(connection: sqlite3.Connection, query: str, *values: Any) -> list[Row]:
+    cursor = connection.cursor()
+    cursor.row_factory = lambda _, row: Row._make(row)
+    return cursor.execute(query, values).fetchall()
+
+
+def _unique(rows: list[Row]) -> list[Row]:
     """Return the objects that a query found, each where it was found first."""
-    found: dict[str, tuple[Any, ...]] = {}
+    found: dict[Digest, Row] = {}
     for row in rows:
-        found.setdefault(row[0], row)
-    return list(map(Row._make, found.values()))
+        found.setdefault(row.digest, row)
+    return rows if len(found) == len(rows) else list(found.values())
 
 
 def packs_of(connection: sqlite3.Connection, rows: Iterable[int | None]) -> dict[int, PackInfo]:

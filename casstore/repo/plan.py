@@ -39,13 +39,14 @@ class Plan:
     Attributes:
         operation: ``push`` or ``pull``.
         remote: The remote's name.
-        objects: The objects to move; those of whole packs only where the plan was asked to list them.
+        objects: The objects to move, as far as the plan was asked to list them.
         entries: How many entries and tombstones that makes known, or brings the objects of.
         requests: The requests it would take, by verb, the LIST of the remote's segments included.
         bytes: Stored bytes to move; of objects that are yet to be packed, as they are expected to be.
         left: How many objects stay behind: on a pull, those beyond the size cap, which are fetched when first
             used; on a push, those that are not here, be it that another remote holds them.
         failures: Segments of the remote that were refused when this was planned.
+        unlisted: How many more objects are to move.
     """
 
     operation: str
@@ -56,6 +57,7 @@ class Plan:
     bytes: int
     left: int
     failures: tuple[Failure, ...] = ()
+    unlisted: int = 0
 
     @property
     def pack_count(self) -> int:
@@ -65,7 +67,7 @@ class Plan:
     @property
     def count(self) -> int:
         """How many objects move."""
-        return len(self.objects)
+        return len(self.objects) + self.unlisted
 
     @property
     def is_empty(self) -> bool:

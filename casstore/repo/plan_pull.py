@@ -55,7 +55,6 @@ class PullPlan(Plan):
         ranges: Parts of other packs.
         dictionaries: Dictionaries to fetch, with their stored bytes.
         over: Objects that do not fit under the size cap.
-        unlisted: How many objects of whole packs are not among `objects`.
     """
 
     loose: tuple[Stored, ...] = ()
@@ -63,12 +62,6 @@ class PullPlan(Plan):
     ranges: tuple[Range, ...] = ()
     dictionaries: tuple[tuple[Digest, int], ...] = ()
     over: tuple[Digest, ...] = ()
-    unlisted: int = 0
-
-    @property
-    def count(self) -> int:
-        """How many objects move."""
-        return len(self.objects) + self.unlisted
 
     @property
     def pack_count(self) -> int:

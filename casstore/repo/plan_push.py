@@ -84,6 +84,8 @@ def plan_push(
     packing: Packing,
     absent: Collection[Digest] = (),
     merge: Merge = NO_MERGE,
+    *,
+    listed: bool = False,
 ) -> PushPlan:
     """Return what a push would do.
 
@@ -93,6 +95,7 @@ def plan_push(
         packing: How small objects are packed.
         absent: Dictionaries of packs here that the remote lacks.
         merge: What is folded.
+        listed: List all objects.
     """
     whole, rest = _whole(small(lacking.objects), lacking.packs, merge.barred)
     packs = with_old(tuple(fill_packs(rest, PACK_FRAMES)), merge.members)
@@ -100,15 +103,16 @@ def plan_push(
     dictionaries = _dictionaries(packing, whole, packs, absent)
     entries = lacking.claims - lacking.behind
     kept = lacking.kept - len(lacking.lost_kept)
-    moves = tuple(_move(row, packing) for row in lacking.objects)
     plan = PushPlan(
         "push",
         contact.remote,
-        moves,
+        tuple(_move(row, packing) for row in lacking.objects) if listed else (),
         entries,
         {},
-        _bytes(moves, packing, dictionaries, whole, packs) + sum(row.stored for row in merge.members),
+        _bytes(lacking.objects, packing, dictionaries, whole, packs)
+        + sum(row.stored for row in merge.members),
         lacking.behind + len(lacking.lost_kept),
+        unlisted=0 if listed else len(lacking.objects),
         packs=packs,
         whole=whole,
         loose=loose,
@@ -151,13 +155,18 @@ def _dictionaries(
 
 
 def _move(row: Row, packing: Packing) -> Move:
+    return Move(row.digest, row.size, _stored(row, packing))
+
+
+def _stored(row: Row, packing: Packing) -> int:
+    """Return the bytes that move for an object."""
     if row.pack is not None or row.size >= PACKED_MAX:
-        return Move(row.digest, row.size, row.stored)
-    return Move(row.digest, row.size, round((row.stored - SEAL_SIZE) * packing.ratio))
+        return row.stored
+    return round((row.stored - SEAL_SIZE) * packing.ratio)
 
 
 def _bytes(
-    moves: Iterable[Move],
+    objects: Iterable[Row],
     packing: Packing,
     dictionaries: Collection[Digest],
     whole: Iterable[PackInfo],
@@ -165,7 +174,7 @@ def _bytes(
 ) -> int:
     inside = [len(members) for members in packs] + [pack.members for pack in whole]
     tables = TOC * len(inside) + TOC_ENTRY * sum(inside)
-    return sum(move.stored for move in moves) + tables + len(dictionaries) * packing.stored
+    return sum(_stored(row, packing) for row in objects) + tables + len(dictionaries) * packing.stored
 
 
 def push_requests(contact: Contact, plan: PushPlan) -> Mapping[str, int]:

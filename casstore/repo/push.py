@@ -78,8 +78,8 @@ def push(
     return run.report(plan)
 
 
-def planned_push(local: Local, remote: Remote, refreshed: Refreshed) -> PushPlan:
-    """Return what a push would do, now that the remote's manifest was read."""
+def planned_push(local: Local, remote: Remote, refreshed: Refreshed, *, listed: bool = False) -> PushPlan:
+    """Return what a push would do, now that the manifest was read; `listed`, with all its objects."""
     missing = lacking(local.index, remote.tracking.id)
     merge = planned_merge(local, remote, refreshed.listed, missing)
     objects = [*merge.members, *small(missing.objects)]
@@ -87,7 +87,7 @@ def planned_push(local: Local, remote: Remote, refreshed: Refreshed) -> PushPlan
     used = {pack.dictionary for pack in missing.packs.values() if pack.dictionary is not None}
     there = remote.tracking.sides(used)
     absent = [digest for digest in used if not there[digest].stays]
-    plan = plan_push(refreshed.contact, missing, packing, absent, merge)
+    plan = plan_push(refreshed.contact, missing, packing, absent, merge, listed=listed)
     return replace(plan, failures=refreshed.failures)
 
 

@@ -43,6 +43,6 @@ def status(repository: Repository, name: str | None, *, manifest_only: bool = Fa
     with recovered(local):
         refreshed = remote.refresh()
         return Status(
-            planned_push(local, remote, refreshed),
+            planned_push(local, remote, refreshed, listed=True),
             planned_pull(repository, remote, refreshed, manifest_only=manifest_only, listed=True),
         )
