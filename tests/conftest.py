@@ -44,6 +44,15 @@ def pytest_configure() -> None:
         settings.load_profile("patient")
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Name what failed once more, last of all: pytest shows long comparisons whole where CI runs."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not hasattr(config, "workerinput"):
+        for kind in ("failed", "error"):
+            for report in reporter.stats.get(kind, []):
+                reporter.write_line(f"{kind}: {report.nodeid}")
+
+
 def pytest_collection_finish() -> None:
     """Let the garbage collector pass by what the imports made: with all SDKs, each look at it takes 0.5 s."""
     gc.collect()
