@@ -23,6 +23,7 @@ from casstore.inference.http.holes import without_parts
 from casstore.inference.http.judge import Verdict, judge
 from casstore.inference.http.material import KIND, Material, Subject
 from casstore.inference.http.state import leans_on
+from casstore.inference.http.survey import survey
 from casstore.inference.policy import Mode
 from casstore.inference.recorded import to_json
 from casstore.inference.request import SCHEMA, key_of
@@ -88,12 +89,13 @@ class Lookups:
         if settings.mode is Mode.BYPASS:
             return None
         try:
-            raw = to_json(asked.request.body)
-            leaning = leans_on(_said(asked.request.body), raw, asked.request.model)
+            to_json(asked.request.body)  # it may be no JSON, or hold itself: a walk would not end
+            seen = survey(asked.request.body)
+            leaning = leans_on(_said(asked.request.body), seen, asked.request.model)
             if leaning is not None:
                 self.passed(asked.request, f"it leans on {leaning}", reason="state", again=again)
                 return None
-            body, holes = without_parts(asked.request.body, raw)
+            body, holes = without_parts(asked.request.body, seen)
             value = {
                 "casstore": SCHEMA,
                 "kind": KIND,

@@ -12,10 +12,12 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from casstore.digest import Digest, digest_of
 from casstore.errors import FormatError
+from casstore.inference.http.survey import Survey
 
 LARGE: Final = 16 * 1024
 """Characters from which a base64 part is an object of its own: below, an entry's overhead is not worth it."""
@@ -58,22 +60,7 @@ _SECRET_NAMES: Final = frozenset(
 _SECRET_PARENTS: Final = frozenset({"authentication", "credentials", "headers"})
 """Objects all of whose text may be secret: credentials of a data source, headers for a tool's server."""
 
-_SECRET_MARKS: Final = (
-    b"authorization",
-    b'authentication"',
-    b'credentials"',
-    b'headers"',
-    b'key"',
-    b"key_id",
-    b"key-id",
-    b"keyid",
-    b"passw",
-    b"secret",
-    b'string"',
-    b'token"',
-    b"\\u00",
-)
-"""At least one of these is in any body, put in lower case, that has a secret field."""
+_SECRETS: Final = _SECRET_NAMES | _SECRET_PARENTS
 
 
 @dataclass(slots=True)
@@ -97,16 +84,15 @@ def _place(hole: Mapping[str, Any]) -> str:
     return str(hole["at"])
 
 
-def without_parts(body: Any, raw: bytes) -> tuple[Any, Holes]:
+def without_parts(body: Any, seen: Survey) -> tuple[Any, Holes]:
     """Return `body` with holes where large parts and secrets were, and what was there.
 
     Args:
         body: Parsed JSON; it is not changed.
-        raw: The same, as bytes: looked at first, since most bodies have neither.
+        seen: What there is in it, or in more than it: most bodies have neither.
     """
     holes = Holes()
-    lowered = raw.lower()
-    if len(raw) >= LARGE or any(mark in lowered for mark in _SECRET_MARKS):
+    if seen.longest >= LARGE or not _SECRETS.isdisjoint(map(_plain, seen.words)):
         body = _opened(body, "", holes, secret=False)
     return body, holes
 
@@ -142,8 +128,13 @@ def _opened(value: Any, at: str, holes: Holes, *, secret: bool) -> Any:
     return value
 
 
+@lru_cache(maxsize=1024)
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
 def _is_secret(name: str, item: object, *, within: bool) -> bool:
-    plain = name.lower().replace("-", "").replace("_", "")
+    plain = _plain(name)
     if isinstance(item, str):
         return (within and plain != "type") or plain in _SECRET_NAMES
     return within or plain in _SECRET_PARENTS

@@ -30,6 +30,7 @@ from casstore.inference.http.endpoints import (
 from casstore.inference.http.exchange import HttpRequest, media_type
 from casstore.inference.http.holes import without_parts
 from casstore.inference.http.state import leans_on
+from casstore.inference.http.survey import Survey, survey
 from casstore.inference.policy import Settings
 from casstore.inference.request import KEY_HEADERS, SCHEMA, VOLATILE, key_of, open_query
 from casstore.inference.types import Request
@@ -180,26 +181,26 @@ def material(
         return Passed("endpoint", f"{request.method} {request.path} is no endpoint whose replies are stored")
     if request.headers.get("content-encoding"):
         return Passed("encoded", "the request's body is encoded")
-    known, raw = _known(request)
+    known = _known(request)
     subject = _subject(request, endpoint, known, aliases)
-    passed = _why_passed(subject, known, raw, rules)
+    seen = survey(known)
+    passed = _why_passed(subject, known, seen, rules)
     if passed is not None:
         return passed
-    body = _body(request, subject, known, rules)
+    body = _body(request, subject, known, seen, rules)
     value = _value(request, subject, body, settings)
     return _keyed(value, subject, body, rules)
 
 
-def _known(request: HttpRequest) -> tuple[Mapping[str, Any] | None, bytes]:
+def _known(request: HttpRequest) -> Mapping[str, Any] | None:
     """Return a body as a JSON object, or None; a multipart body's text parts are its fields."""
-    kind = media_type(request.headers)
-    if kind == "multipart/form-data":
-        return _form(request), b""
+    if media_type(request.headers) == "multipart/form-data":
+        return _form(request)
     try:
         value = _DECODER.decode(request.body.decode())
     except (ValueError, RecursionError):
-        return None, b""
-    return (value if isinstance(value, dict) else None), request.body
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _form(request: HttpRequest) -> Mapping[str, Any] | None:
@@ -249,16 +250,20 @@ def _query(query: str) -> Mapping[str, Any]:
     return open_query({name: values[0] if len(values) == 1 else values for name, values in found.items()})
 
 
-def _why_passed(subject: Subject, known: Mapping[str, Any] | None, raw: bytes, rules: Rules) -> Passed | None:
+def _why_passed(
+    subject: Subject, known: Mapping[str, Any] | None, seen: Survey, rules: Rules
+) -> Passed | None:
     if subject.streams and rules.streams != "record":
         return Passed("stream", "streams are not recorded", subject)
-    leaning = leans_on(known, raw, subject.request.model) if known else None
+    leaning = leans_on(known, seen, subject.request.model) if known else None
     if leaning is not None:
         return Passed("state", f"the answer hangs on what the provider holds or does: {leaning}", subject)
     return None
 
 
-def _body(request: HttpRequest, subject: Subject, known: Mapping[str, Any] | None, rules: Rules) -> _Body:
+def _body(
+    request: HttpRequest, subject: Subject, known: Mapping[str, Any] | None, seen: Survey, rules: Rules
+) -> _Body:
     if known is None:
         return _Body({"bytes": digest_of(request.body), "size": len(request.body)})
     if media_type(request.headers) == "multipart/form-data":
@@ -268,7 +273,7 @@ def _body(request: HttpRequest, subject: Subject, known: Mapping[str, Any] | Non
         known = {name: value for name, value in known.items() if name not in volatile}
     for ignored in rules.ignore_fields:
         known = _without(known, ignored.split("."))
-    opened, holes = without_parts(known, request.body)
+    opened, holes = without_parts(known, seen)
     fields: dict[str, Any] = {"body": opened}
     if holes.found:
         fields["holes"] = holes.listed()
@@ -300,7 +305,7 @@ def _parts(request: HttpRequest) -> _Body:
             objects.append(part.content)
         else:
             field = {part.name: part.text}
-            opened, hole = without_parts(field, json.dumps(field).encode())
+            opened, hole = without_parts(field, survey(field))
             row["text"] = opened[part.name]
             holes += [{**each, "at": f"/{len(told)}/text"} for each in hole.found]
             objects += hole.objects

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
+from casstore.inference.http.survey import Survey
+
 _FIELDS: Final = frozenset(
     {
         "previous_response_id",
@@ -60,8 +62,8 @@ _LOCAL_FIELDS: Final = frozenset(
 
 _FILE_FIELDS: Final = ("file_id", "fileId", "fileUri", "file_uri", "vector_store_ids", "s3Location", "gcsUri")
 _KEPT_ITEMS: Final = ("item_reference", "audio")
-_MARKS: Final = tuple(f'"{name}"'.encode() for name in (*_FILE_FIELDS, *_KEPT_ITEMS))
-"""At least one of these is in a body that names something kept at the provider."""
+_MARKS: Final = frozenset({*_FILE_FIELDS, *_KEPT_ITEMS})
+"""At least one of these words is in a body that names something kept at the provider."""
 
 _GOOGLE_TOOLS: Final = (
     "code_execution",
@@ -80,12 +82,12 @@ _MODEL_WORDS: Final = ("-search-", "-search", ":online", "compound", "sonar", "d
 """Parts of the names of models that search by themselves, and of Bedrock's prompts, which are kept there."""
 
 
-def leans_on(body: Mapping[str, Any], raw: bytes, model: str) -> str | None:
+def leans_on(body: Mapping[str, Any], seen: Survey, model: str) -> str | None:
     """Return which part of a request leans on a provider's state; None where none does.
 
     Args:
         body: The parsed body.
-        raw: The same, as bytes.
+        seen: What there is in it, or in more than it.
         model: The model asked for.
     """
     leaning = [name for name in _FIELDS.intersection(body) if _is_set(body[name])]
@@ -98,10 +100,7 @@ def leans_on(body: Mapping[str, Any], raw: bytes, model: str) -> str | None:
         return f"tool {_title(tool)}"
     if _searches(model):
         return f"model {model}"
-    for mark in _MARKS:
-        if mark in raw:
-            return next(_kept_in(body), None)
-    return None
+    return None if _MARKS.isdisjoint(seen.words) else next(_kept_in(body), None)
 
 
 def field_in(description: str) -> str | None:

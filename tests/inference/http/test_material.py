@@ -296,6 +296,7 @@ def test_text_that_only_looks_like_base64_stays() -> None:
         {"token": SECRET},
         {"subscription-key": SECRET},
         {"options": [{"password": SECRET}]},
+        {"pass-word": SECRET},
     ],
 )
 def test_a_secret_in_the_body_is_told_by_its_digest(body: JSON) -> None:
