@@ -35,6 +35,8 @@ def overrides_in(headers: Mapping[str, str]) -> dict[str, Any]:
         ConfigError: A header of the cache has no meaning.
     """
     found: dict[str, Any] = {}
+    if PREFIX not in " ".join(headers):  # as in almost all
+        return found
     for name, text in headers.items():
         if name.startswith(PREFIX):
             setting = name.removeprefix(PREFIX).replace("-", "_")

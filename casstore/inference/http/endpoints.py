@@ -159,7 +159,7 @@ def endpoint_at(path: str, more: Mapping[str, str] | None = None) -> Endpoint | 
 
 def streaming(endpoint: Endpoint, body: object) -> bool:
     """Tell whether a request asks for a stream."""
-    asked = body.get("stream") if isinstance(body, Mapping) else None
+    asked = body.get("stream") if isinstance(body, dict) else None
     if endpoint.streams == "field":
         return bool(asked)
     return endpoint.streams == "always" or (endpoint.streams == "default" and asked is not False)
@@ -197,7 +197,7 @@ def alias_of(host: str, aliases: Mapping[str, str]) -> str:
 
 def model_of(path: str, body: object) -> str:
     """Return the model a request is for, from its body or its path; empty where neither tells."""
-    named = body.get("model") if isinstance(body, Mapping) else None
+    named = body.get("model") if isinstance(body, dict) else None
     return named if isinstance(named, str) and named else _model_in(path)
 
 

@@ -55,6 +55,10 @@ class HttpRequest:
         host = named_host(parts.scheme, join_host(parts.scheme, parts.hostname or "", parts.port), told)
         return cls(method.upper(), host, plain_path(parts.path), parts.query, told, body)
 
+    def with_body(self, body: bytes) -> HttpRequest:
+        """Return the same request with another body."""
+        return HttpRequest(self.method, self.host, self.path, self.query, self.headers, body)
+
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:

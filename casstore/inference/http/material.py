@@ -226,9 +226,9 @@ def _subject(
     request: HttpRequest, endpoint: Endpoint, known: Mapping[str, Any] | None, aliases: Mapping[str, str]
 ) -> Subject:
     host = alias_of(request.host, aliases) if aliases else request.host
-    headers = {name: request.headers[name] for name in HTTP_KEY_HEADERS if name in request.headers}
+    headers = {name: request.headers[name] for name in HTTP_KEY_HEADERS.intersection(request.headers)}
     described = Request(
-        provider=provider_of(request.host if host == request.host else host, endpoint.wire),
+        provider=provider_of(host, endpoint.wire),
         host=host,
         path=request.path,
         model=model_of(request.path, known),

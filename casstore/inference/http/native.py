@@ -172,10 +172,10 @@ def values_of(native: Any) -> HttpRequest:
     """Return a request as a value, without its body."""
     url = native.url
     path, _, query = url.raw_path.decode("ascii", "replace").partition("?")
-    headers: dict[str, str] = {}
-    for raw, text in native.headers.raw:
-        name, value = raw.lower().decode("latin-1"), text.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    pairs = native.headers.raw
+    headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+    if len(headers) < len(pairs):  # a name stands there twice
+        headers = lower((name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs)
     host = named_host(url.scheme, join_host(url.scheme, url.host, url.port), headers)
     return HttpRequest(native.method.upper(), host, plain_path(path), query, headers)
 

@@ -123,7 +123,7 @@ def _is_set(value: object) -> bool:
 
 def _tools(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for holder in (body, body.get("toolConfig")):  # the second is Bedrock's
-        tools = holder.get("tools") if isinstance(holder, Mapping) else None
+        tools = holder.get("tools") if isinstance(holder, dict) else None
         if isinstance(tools, list):
             yield from (tool for tool in tools if isinstance(tool, dict))
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Self
 
 from casstore.inference.http.controls import marked
 from casstore.inference.http.core import Ask, HttpCache, Opaque, Opened
-from casstore.inference.http.exchange import HttpReply, HttpRequest
+from casstore.inference.http.exchange import HttpReply
 from casstore.inference.http.material import Passed
 from casstore.inference.http.native import (
     SEEN,
@@ -45,8 +44,9 @@ def handle(http: HttpCache, library: Library, native: Any, inner: Inner) -> Any:
         return inner(native)
     request = http.guard.attempt("read a request", values_of, native)
     if request is not None and http.knows(request) is not None:
-        native.read()  # not under the guard: what a program's own body raises is the program's
-    found = None if request is None else http.guard.attempt("read a request", _opened, http, native, request)
+        # Not under the guard: what a program's own body raises is the program's.
+        request = request.with_body(native.read())
+    found = None if request is None else http.guard.attempt("read a request", http.open, request)
     if found is None:
         return inner(to_send(library, native))
     if isinstance(found, HttpReply):
@@ -56,10 +56,6 @@ def handle(http: HttpCache, library: Library, native: Any, inner: Inner) -> Any:
     if found.subject.streams:
         return _streamed(http, library, native, found, inner)
     return _whole(http, library, native, found, inner)
-
-
-def _opened(http: HttpCache, native: Any, request: HttpRequest) -> Opened | Passed | HttpReply:
-    return http.open(request if http.knows(request) is None else replace(request, body=native.content))
 
 
 def _whole(http: HttpCache, library: Library, native: Any, opened: Opened, inner: Inner) -> Any:
@@ -138,8 +134,8 @@ async def _opened_async(http: HttpCache, native: Any) -> Opened | Passed | HttpR
     if request is None:
         return None
     if http.knows(request) is not None:
-        await native.aread()
-    return http.guard.attempt("read a request", _opened, http, native, request)
+        request = request.with_body(await native.aread())
+    return http.guard.attempt("read a request", http.open, request)
 
 
 def _in_asyncio(http: HttpCache) -> bool:
