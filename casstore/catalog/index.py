@@ -12,7 +12,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +32,7 @@ from casstore.digest import Digest, Key
 from casstore.errors import ConfigError, NotFoundError
 from casstore.store.pack import Pack
 from casstore.store.sealed import Stored
+from casstore.values import quick_value
 
 if TYPE_CHECKING:
     from casstore.catalog.listed import Candidate, ObjectInfo, Tally
@@ -48,7 +48,7 @@ RECENT = 60_000
 """Milliseconds for which a use by this process is remembered after it was written."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Found:
     """What the index knows of a key.
 

@@ -41,17 +41,22 @@ class _UnlikeError(Exception):
     """Orjson would, or might, spell this value unlike the RFC."""
 
 
-def canonical(value: object) -> bytes:
+def canonical(value: object, *, exact: bool = False) -> bytes:
     """Return the canonical JSON of `value`, in UTF-8.
 
     Dictionaries, lists, tuples (written as lists), text, integers, floats, booleans and None are JSON. A
     float without a fraction is written as the integer it equals: ``1.0`` and ``1`` have one spelling.
 
+    Args:
+        value: The value.
+        exact: It was parsed from JSON, or is as plain, and has no floats: it need not be gone through first.
+
     Raises:
         CanonicalError: `value`, or something in it, is no JSON.
     """
     try:
-        spelled = orjson.dumps(_alike(value, _FAST_DEPTH), option=_OPTIONS)
+        alike = value if exact else _alike(value, _FAST_DEPTH)
+        spelled = orjson.dumps(alike, option=_OPTIONS)
     except (_UnlikeError, TypeError):  # orjson raises TypeError
         return canonical_slow(value)
     # Only ASCII keys sort alike as UTF-8 (orjson) and as UTF-16 (RFC) without a closer look.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from casstore.digest import Key
+from casstore.values import quick_value
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ OVERHEAD = 1024
 """Bytes counted for each answer besides its content: the decoded values, the key, the links."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Held(Generic[T]):
     """A decoded answer.
 

@@ -158,9 +158,9 @@ def overrides_of(
     if mode is not None:
         given["mode"] = parse_mode(mode)
     if sample is not None:
-        if sample < 0:
+        if sample < 0 or sample != int(sample):
             raise ConfigError(f"a sample index counts from 0: {sample}")
-        given["sample"] = sample
+        given["sample"] = int(sample)
     if namespace is not None:
         given["namespace"] = namespace
     if max_age is not None:

@@ -180,7 +180,8 @@ def usage_from_json(counts: object) -> Usage:
     """Return the usage that `usage_to_json` wrote; a count that is no number is 0."""
     if not isinstance(counts, dict):
         return NO_USAGE
-    return Usage(*[value if type(value) is int else 0 for value in map(counts.get, _USAGE_NAMES)])
+    told = {name: count for name, count in counts.items() if type(count) is int and name in _USAGE_NAMES}
+    return Usage(**told)
 
 
 def number_in(labels: Mapping[str, Any], name: str) -> float | None:

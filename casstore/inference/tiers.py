@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from casstore.catalog.records import Entry
@@ -18,6 +17,7 @@ from casstore.errors import NotFoundError
 from casstore.inference.guard import Guard
 from casstore.inference.memory import Held, Memory
 from casstore.inference.policy import Mode, Settings
+from casstore.values import quick_value
 
 if TYPE_CHECKING:
     from casstore.inference.savings import Counted
@@ -71,7 +71,7 @@ class EntryStore(Protocol):
         """Flush, and release everything."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Call:
     """One call, as the tiers see it.
 

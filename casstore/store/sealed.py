@@ -28,6 +28,7 @@ from casstore.store.codec import (
     read_frames,
     seal_for,
 )
+from casstore.values import quick_value
 
 UNKNOWN = -1
 """The size of content whose size is not known."""
@@ -48,7 +49,7 @@ class Frames:
     digests: tuple[Digest, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Place:
     """Where in a pack an object lies.
 
@@ -63,7 +64,7 @@ class Place:
     dictionary: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Stored:
     """What is known of an object where it is stored.
 

@@ -210,7 +210,7 @@ def test_an_answer_too_old_is_asked_again_and_replaced(
         assert cache.wrap(client).converse(HELLO).text == "answer 2"
 
 
-@pytest.mark.parametrize("wrong", [{"max_age": -1}, {"sample": -1}, {"mode": "no"}])
+@pytest.mark.parametrize("wrong", [{"max_age": -1}, {"sample": -1}, {"sample": 0.5}, {"mode": "no"}])
 def test_wrong_settings_are_refused(cache: Cache, wrong: dict[str, object]) -> None:
     """A setting that makes no sense is told where it is given."""
     with pytest.raises(ConfigError):

@@ -47,6 +47,19 @@ def test_fast_and_slow_agree_on_any_integer(value: object) -> None:
     assert canonical(value) == canonical_slow(value)
 
 
+@given(nested(st.none() | st.booleans() | st.integers() | st.text()))
+def test_what_was_parsed_needs_no_look_where_it_has_no_floats(value: object) -> None:
+    """Without a walk through the value first, the bytes are the same, or it is refused as well."""
+    parsed = json.loads(json.dumps(value))
+    try:
+        written = canonical_slow(parsed)
+    except CanonicalError:
+        with pytest.raises(CanonicalError):
+            canonical(parsed, exact=True)
+    else:
+        assert canonical(parsed, exact=True) == written
+
+
 @given(st.dictionaries(texts, leaves, min_size=2))
 def test_order_of_keys_does_not_count(value: dict[str, object]) -> None:
     """A dictionary filled in another order has the same bytes."""

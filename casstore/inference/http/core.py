@@ -40,6 +40,7 @@ from casstore.inference.ledger import counts_of_call, counts_of_hit
 from casstore.inference.policy import Mode, Settings, effective
 from casstore.inference.tiers import Call
 from casstore.inference.types import Original, Response
+from casstore.values import quick_value
 
 if TYPE_CHECKING:
     from casstore.inference.cache import Cache
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from casstore.inference.http.turns import Turn, Turns
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Opened:
     """A request that has a key.
 
@@ -70,7 +71,7 @@ class Opened:
         return self.material.subject
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Ask:
     """What is to be asked of the provider.
 
@@ -96,7 +97,7 @@ class Opaque:
     native: object
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Outcome:
     """How a request ended.
 
@@ -196,9 +197,7 @@ class HttpCache:
 
     def hit(self, stored: StoredReply) -> Outcome:
         """Return a stored reply as it is given."""
-        reply = HttpReply(
-            stored.reply.status, marked(stored.reply.headers, "hit", stored.key), stored.reply.body
-        )
+        reply = _as_hit(stored)
         return Outcome(reply, reply, stored.original)
 
     def keep(self, ask: Ask, reply: HttpReply, seconds: float) -> Outcome:
@@ -284,7 +283,10 @@ class HttpCache:
     def count_hit(self, opened: Opened, outcome: Outcome) -> None:
         """Count a reply that was given without a call."""
         if outcome.original is not None:
-            self._count(opened.subject, counts_of_hit(outcome.original), opened.material.key)
+            self._count_hit(opened, outcome.original)
+
+    def _count_hit(self, opened: Opened, original: Original) -> None:
+        self._count(opened.subject, counts_of_hit(original), opened.material.key)
 
     def _count(self, subject: Subject, counts: Mapping[str, float], key: Key | None = None) -> None:
         self.cache.count(subject.request.provider, subject.request.model, counts, key=key)
@@ -316,9 +318,8 @@ class HttpCache:
         found = None if opened.parts else self.at_hand(opened)
         if found is None:
             return None
-        outcome = self.hit(found)
-        self.count_hit(opened, outcome)
-        return outcome.shared
+        self._count_hit(opened, found.original)
+        return _as_hit(found)
 
     def replayed(self, opened: Opened) -> StoredReply | HttpReply | None:
         """Return a stored stream, counted; the refusal where it may not be asked for; None on a miss.
@@ -334,10 +335,8 @@ class HttpCache:
         return None if found is None else self._replay(opened, found)
 
     def _replay(self, opened: Opened, found: StoredReply) -> StoredReply:
-        self.count_hit(opened, Outcome(found.reply, found.reply, found.original))
-        return replace(
-            found, reply=replace(found.reply, headers=marked(found.reply.headers, "hit", found.key))
-        )
+        self._count_hit(opened, found.original)
+        return replace(found, reply=_as_hit(found))
 
     def run(self, opened: Opened, send: Send, errors: Errors = Exception) -> HttpReply | Opaque:
         """Return the reply to a request that is no stream, stored or new.
@@ -411,3 +410,8 @@ class HttpCache:
         from casstore.inference.http.turns import Turns
 
         return Turns(folder)
+
+
+def _as_hit(stored: StoredReply) -> HttpReply:
+    reply = stored.reply
+    return HttpReply(reply.status, marked(reply.headers, "hit", stored.key), reply.body)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from casstore.errors import FormatError
+from casstore.values import quick_value
 
 _PORTS = {"http": 80, "https": 443}
 _PLAIN = "~:@!$&'()*+,;="
@@ -21,7 +22,7 @@ _WINDOW = 32 + zlib.MAX_WBITS
 """For zlib: take gzip's header or zlib's, whichever is there."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class HttpRequest:
     """A request as it would be sent.
 
@@ -60,7 +61,7 @@ class HttpRequest:
         return HttpRequest(self.method, self.host, self.path, self.query, self.headers, body)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class HttpReply:
     """A reply, whole.
 

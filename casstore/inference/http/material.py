@@ -34,6 +34,7 @@ from casstore.inference.http.survey import Survey, survey
 from casstore.inference.policy import Settings
 from casstore.inference.request import KEY_HEADERS, SCHEMA, VOLATILE, key_of, open_query
 from casstore.inference.types import Request
+from casstore.values import quick_value
 
 KIND: Final = "http"
 """The kind of this material, and of what is stored under its key."""
@@ -105,7 +106,7 @@ def rules_of(given: Mapping[str, Any]) -> Rules:
     return Rules(**{**given, "ignore_fields": frozenset(ignored)})
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Subject:
     """What a request is about.
 
@@ -136,7 +137,7 @@ class Passed:
     subject: Subject | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Material:
     """What a key is made of.
 
@@ -153,7 +154,7 @@ class Material:
     objects: tuple[bytes, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class _Body:
     """A body in the material: under which names it stands there, and what can be known of it."""
 
@@ -189,7 +190,7 @@ def material(
         return passed
     body = _body(request, subject, known, seen, rules)
     value = _value(request, subject, body, settings)
-    return _keyed(value, subject, body, rules)
+    return _keyed(value, subject, body, rules, exact=not seen.floats)
 
 
 def _known(request: HttpRequest) -> Mapping[str, Any] | None:
@@ -333,14 +334,16 @@ def _value(request: HttpRequest, subject: Subject, body: _Body, settings: Settin
     return value
 
 
-def _keyed(value: dict[str, Any], subject: Subject, body: _Body, rules: Rules) -> Material | Passed:
+def _keyed(
+    value: dict[str, Any], subject: Subject, body: _Body, rules: Rules, *, exact: bool
+) -> Material | Passed:
     try:
         if rules.key_hook is not None:
             changed = rules.key_hook(value)
             if changed is None:
                 return Passed("hook", "the key hook says so", subject)
-            value = dict(changed)
-        spelled = canonical(value)
+            value, exact = dict(changed), False
+        spelled = canonical(value, exact=exact)
     except CanonicalError as error:
         return Passed("json", f"the request has no canonical form: {error}", subject)
     return Material(key_of(spelled), spelled, subject, body.objects)

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from itertools import pairwise
+from operator import itemgetter, methodcaller
 from types import ModuleType
 from typing import Any, Final
 
@@ -33,6 +34,9 @@ from casstore.inference.http.stored import StoredReply
 from casstore.inference.http.tap import Tap
 
 LIBRARIES: Final = ("httpx", "httpx2")
+
+_first, _second = itemgetter(0), itemgetter(1)
+_decoded = methodcaller("decode", "latin-1")
 
 SEEN: Final = "casstore"
 """Name of the extension that marks a request which was sent on, so that no second shell takes it up."""
@@ -172,12 +176,18 @@ def values_of(native: Any) -> HttpRequest:
     """Return a request as a value, without its body."""
     url = native.url
     path, _, query = url.raw_path.decode("ascii", "replace").partition("?")
-    pairs = native.headers.raw
-    headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in pairs}
-    if len(headers) < len(pairs):  # a name stands there twice
-        headers = lower((name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs)
+    headers = _texts(native.headers.raw)
     host = named_host(url.scheme, join_host(url.scheme, url.host, url.port), headers)
     return HttpRequest(native.method.upper(), host, plain_path(path), query, headers)
+
+
+def _texts(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers as text, by lower-case name, without a line of Python for each: they are many."""
+    names, values = map(_decoded, map(_first, raw)), map(_decoded, map(_second, raw))
+    found = dict(zip(map(str.lower, names), values, strict=True))
+    if len(found) < len(raw):  # a name stands there twice
+        return lower((name.decode("latin-1"), value.decode("latin-1")) for name, value in raw)
+    return found
 
 
 def to_send(

@@ -95,7 +95,7 @@ def leans_on(body: Mapping[str, Any], seen: Survey, model: str) -> str | None:
         return min(leaning, default="background")
     if isinstance(body.get("prompt"), dict):  # a prompt kept at the provider
         return "prompt"
-    tool = next((tool for tool in _tools(body) if is_remote(tool)), None)
+    tool = next(filter(is_remote, _tools(body)), None) if "tools" in seen.words else None
     if tool is not None:
         return f"tool {_title(tool)}"
     if _searches(model):

@@ -7,7 +7,7 @@ specified in `designs/http.md`. Nothing read is believed: what does not fit is a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from casstore.catalog.records import Entry
@@ -27,6 +27,7 @@ from casstore.inference.recorded import (
     usage_to_json,
 )
 from casstore.inference.types import Original, Response
+from casstore.values import quick_value
 
 REPLY_HEADERS: Final = frozenset({"content-type", "content-language", "content-disposition"})
 """The only headers of a reply that are stored, besides those that begin as `_REPLY_PREFIX`."""
@@ -37,7 +38,7 @@ Pace = tuple[tuple[int, int], ...]
 """Of a stream, the pieces as they came: bytes, and the milliseconds waited for them."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class StoredReply:
     """A reply from the store.
 
@@ -112,10 +113,10 @@ def decode(entry: Entry, content: bytes) -> StoredReply:
         number_in(entry.labels, "seconds") or 0.0,
         entry.created,
     )
-    plain = {str(name): str(value) for name, value in headers.items()}
+    plain = {name: str(value) for name, value in kept_headers(headers).items()}
     stop, model = str(head.get("stop", "")), str(head.get("model", ""))
     pace = _pace(head["pace"], len(body)) if "pace" in head else ()
-    return StoredReply(HttpReply(status, kept_headers(plain), body), entry.key, stop, model, original, pace)
+    return StoredReply(HttpReply(status, plain, body), entry.key, stop, model, original, pace)
 
 
 def _pace(told: object, size: int) -> Pace:

@@ -7,26 +7,29 @@ that, which are few however long the texts are; so who looks for such things loo
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+
+from casstore.values import quick_value
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Survey:
     """What there is in a JSON value.
 
     Attributes:
         words: The names of all fields, and what those called ``type`` say.
         longest: Characters of the longest text.
+        floats: Whether any number has a fraction or an exponent, as far as its type tells.
     """
 
     words: AbstractSet[str]
     longest: int
+    floats: bool
 
 
 def survey(value: object) -> Survey:
     """Return what there is in a JSON value."""
     words: set[str] = set()
-    longest = 0
+    longest, floats = 0, False
     pending = [value]
     for item in pending:  # which grows meanwhile
         if isinstance(item, str):
@@ -40,4 +43,6 @@ def survey(value: object) -> Survey:
                 words.add(kind)
         elif isinstance(item, list):
             pending += item
-    return Survey(words, longest)
+        elif isinstance(item, float):
+            floats = True
+    return Survey(words, longest, floats)
