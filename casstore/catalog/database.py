@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from casstore.backends.atomic import sync_file
 from casstore.catalog.connecting import BUSY_TIMEOUT, CACHE, Mapped, connect, replacing
@@ -60,6 +61,7 @@ class Database:
         self._aside = threading.RLock()
         self._mapped = Mapped(path, self._distrust)
         self._open: sqlite3.Connection | None = None
+        self._cursor: sqlite3.Cursor | None = None
         self._owner = 0
         self._inode = 0
         self._broken = False
@@ -218,8 +220,17 @@ class Database:
         if self._open is None or not self._is_usable():
             self._drop_connection()
             self._open, self._inode = self._connected()
+            self._cursor = self._open.cursor()
             self._owner = os.getpid()
         return self._open
+
+    def _look(self, statement: str, key: bytes) -> list[Any]:
+        """Return what a statement finds for one key, on the connection that is open.
+
+        All of it, which ends the statement: the cursor lives on, as making another takes longer than Python's
+        whole part in a look.
+        """
+        return self._cursor.execute(statement, (key,)).fetchall() if self._cursor is not None else []
 
     def _is_usable(self) -> bool:
         """Return whether the connection is this process's, and of no index that turned out damaged."""
@@ -260,12 +271,12 @@ class Database:
             self._open.close()
         elif self._open is not None:
             # In a forked child; closing the parent's connection here would release the parent's locks.
-            _INHERITED.append(self._open)
+            _INHERITED.append((self._open, self._cursor))
             self._forget_collected()
-        self._open, self._broken = None, False
+        self._open, self._cursor, self._broken = None, None, False
 
 
-_INHERITED: list[sqlite3.Connection] = []
+_INHERITED: list[tuple[sqlite3.Connection, sqlite3.Cursor | None]] = []
 """Connections of the parent, kept in a forked child so that they are never closed there."""
 
 _ALL: weakref.WeakSet[Database] = weakref.WeakSet()

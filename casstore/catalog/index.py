@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from casstore.catalog import statements
+from casstore.catalog.counters import Counters, Sums
 from casstore.catalog.database import Database
 from casstore.catalog.places import members_here, object_rows
 from casstore.catalog.records import Claim
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_Tallies = dict[tuple[int, str, str], dict[str, float]]
-"""Counters by day (since 1970), provider and model."""
+_Counted = tuple[int, str, str]
+"""What the ledger's counters are of: a day (since 1970), a provider, a model."""
 
 _DAY = 24 * 3600  # seconds
 
@@ -90,8 +90,7 @@ class Index(Database):
         super().__init__(path, durable=durable, create=create, restore=restore)
         self._uses: dict[Digest, int] = {}
         self._recent: dict[Digest, int] = {}
-        self._tallies: _Tallies = {}
-        self._counting = threading.Lock()
+        self._tallies: Counters[_Counted] = Counters()
 
     def close(self) -> None:
         """Write what was collected in memory, and close."""
@@ -103,18 +102,27 @@ class Index(Database):
     def find(self, key: Key) -> Found | None:
         """Return what is known of `key`, in one statement."""
         with self._lock, self._mapped:
-            return _found(self._connection(), key)
+            self._connection()
+            return self._found(key)
 
     def peek(self, key: Key) -> Found | None:
         """Return what `find` does if that takes no waiting; None where another thread uses the index."""
         if not self._lock.acquire(blocking=False):
             return None
         try:
-            return _found(self._open, key) if self._open is not None and self._is_usable() else None
+            return self._found(key) if self._open is not None and self._is_usable() else None
         except (sqlite3.Error, DamagedIndexError):  # `find` meets it again, and has it mended
             return None
         finally:
             self._lock.release()
+
+    def _found(self, key: Key) -> Found | None:
+        rows = self._look(statements.FIND, bytes.fromhex(key))
+        if not rows:
+            return None
+        content, generation, created, labels, refs, size, *stored = rows[0]
+        claim = claim_on(key, content, generation, created, labels, refs)
+        return Found(claim, None if size is None else stored_from(content, size, *stored))
 
     def claim(self, key: Key) -> Claim | None:
         """Return what stands for `key`, wherever its object is."""
@@ -239,14 +247,7 @@ class Index(Database):
 
     def tally(self, provider: str, model: str, counts: Mapping[str, float]) -> None:
         """Add to counters of the ledger, under today's date; waits for no transaction."""
-        self._count({(int(time.time() // _DAY), provider, model): counts})
-
-    def _count(self, tallies: Mapping[tuple[int, str, str], Mapping[str, float]]) -> None:
-        with self._counting:
-            for who, counts in tallies.items():
-                known = self._tallies.setdefault(who, {})
-                for name, value in counts.items():
-                    known[name] = known.get(name, 0) + value
+        self._tallies.add((int(time.time() // _DAY), provider, model), counts)
 
     def tallies(self) -> list[Tally]:
         """Return the ledger, written or not, by day."""
@@ -267,26 +268,25 @@ class Index(Database):
                 return
             # Swapped first: other threads go on noting uses and counting meanwhile, without the index's lock.
             uses, self._uses = self._uses, {}
-            with self._counting:
-                tallies, self._tallies = self._tallies, {}
+            tallies = self._tallies.take()
             try:
                 self._write_collected(uses, tallies)
             except BaseException:
                 self._uses = uses | self._uses
-                self._count(tallies)
+                for who, counts in tallies.items():
+                    self._tallies.add(who, counts)
                 raise
             since = now() - RECENT
             self._recent = {digest: used for digest, used in (self._recent | uses).items() if used >= since}
 
-    def _write_collected(self, uses: Mapping[Digest, int], tallies: _Tallies) -> None:
+    def _write_collected(self, uses: Mapping[Digest, int], tallies: Sums[_Counted]) -> None:
         rows = [(used, bytes.fromhex(digest)) for digest, used in uses.items()]
         with self.writing() as connection:
             connection.executemany("UPDATE objects SET used = max(used, ?) WHERE digest = ?", rows)
             connection.executemany(statements.TALLY, _tally_rows(tallies))
 
     def _forget_collected(self) -> None:
-        self._uses, self._recent, self._tallies = {}, {}, {}
-        self._counting = threading.Lock()
+        self._uses, self._recent, self._tallies = {}, {}, Counters()
 
     def _pages(self, query: str, convert: Callable[[Any], _T]) -> Iterator[_T]:
         """Yield converted rows in pages, so that no statement stays open while a caller takes its time."""
@@ -301,19 +301,10 @@ class Index(Database):
             after = rows[-1][0]
 
 
-def _tally_rows(tallies: _Tallies) -> Iterator[tuple[str, str, str, str, float]]:
+def _tally_rows(tallies: Sums[_Counted]) -> Iterator[tuple[str, str, str, str, float]]:
     for (days, provider, model), counts in tallies.items():
         day = time.strftime("%Y-%m-%d", time.gmtime(days * _DAY))
         yield from ((day, provider, model, name, value) for name, value in counts.items())
-
-
-def _found(connection: sqlite3.Connection, key: Key) -> Found | None:
-    row = connection.execute(statements.FIND, (bytes.fromhex(key),)).fetchone()
-    if row is None:
-        return None
-    content, generation, created, labels, refs, *stored = row
-    claim = claim_on(key, content, generation, created, labels, refs)
-    return Found(claim, None if stored[0] is None else stored_from(content, *stored))
 
 
 def put_claim(connection: sqlite3.Connection, claim: Claim) -> None:

@@ -7,10 +7,10 @@ memory for this process, and passed to the store, which adds the day. The names 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from casstore.catalog.counters import Counters
 from casstore.inference.types import Original, Response, Usage
 
 if TYPE_CHECKING:
@@ -27,36 +27,29 @@ class Ledger:
     """The counters of this process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: dict[tuple[str, str], dict[str, float]] = {}
+        self._counters: Counters[tuple[str, str]] = Counters()
 
     def add(self, provider: str, model: str, counts: Mapping[str, float]) -> None:
         """Add `counts` to what is known of a model."""
-        with self._lock:
-            known = self._counts.setdefault((provider, model), {})
-            for name, value in counts.items():
-                known[name] = known.get(name, 0) + value
+        self._counters.add((provider, model), counts)
 
     def total(self) -> Savings:
         """Return the sum over all models."""
         from casstore.inference.savings import summed
 
-        with self._lock:
-            return summed(pair for known in self._counts.values() for pair in known.items())
+        return summed(pair for known in self._counters.sums().values() for pair in known.items())
 
     def reasons(self) -> dict[str, int]:
         """Return why calls were not kept, and how often, over all models."""
         from casstore.inference.savings import reasons_in
 
-        with self._lock:
-            return reasons_in(pair for known in self._counts.values() for pair in known.items())
+        return reasons_in(pair for known in self._counters.sums().values() for pair in known.items())
 
     def by_model(self) -> dict[tuple[str, str], Savings]:
         """Return the sums by provider and model."""
         from casstore.inference.savings import summed
 
-        with self._lock:
-            return {who: summed(known.items()) for who, known in self._counts.items()}
+        return {who: summed(known.items()) for who, known in self._counters.sums().items()}
 
 
 def counts_of_call(response: Response, *, keyed: bool = True) -> dict[str, float]:

@@ -57,7 +57,7 @@ def test_a_forked_child_goes_on(folder: Path) -> None:
         cache.flights.join(
             cache.wrap(FakeClient())._open(HELLO, None, {"seed": 1})[1].flight, threading.get_ident() + 1
         )
-        with cache.tiers._memory._lock, cache._ledger._lock, cache.flights._lock:
+        with cache.tiers._memory._lock, cache._ledger._counters._lock, cache.flights._lock:
             child = context.Process(target=_child, args=(cache, results), daemon=True)
             child.start()
         child.join(30)
