@@ -19,6 +19,7 @@ from casstore.digest import Digest, Key, parse_digest, parse_key
 from casstore.errors import ConfigError, FormatError
 from casstore.store.pack import PACK_MAX, Pack, contents_fields, parse_contents
 from casstore.store.sealed import Frames, Stored
+from casstore.values import quick_value
 
 LABELS_MAX = 64 * 1024
 """Bytes of an entry's labels as JSON."""
@@ -41,7 +42,7 @@ OBJECT, PACK, SEGMENT = "object", "pack", "segment"
 _KINDS_DOOMED = (OBJECT, PACK, SEGMENT)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Entry:
     """A key and the object that answers it.
 

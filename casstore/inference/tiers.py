@@ -146,7 +146,10 @@ class Tiers:
             return None
         try:
             found = self._peek(call.key)
-            return None if found is None else self._remembered(call, _held(*found, decode))
+            if found is None:
+                return None
+            entry, content = found
+            return self._remembered(call, Held(decode(entry, content), entry.created, len(content)))
         except Exception:  # noqa: BLE001 — whatever it is, `find` meets it again
             return None
         finally:
@@ -195,7 +198,8 @@ class Tiers:
 
     def _read(self, store: EntryStore, key: Key, decode: Callable[[Entry, bytes], Kept]) -> Held[Kept]:
         try:
-            return _held(*store.read_entry(key), decode)
+            entry, content = store.read_entry(key)
+            return Held(decode(entry, content), entry.created, len(content))
         except NotFoundError:
             raise
         except Exception:
@@ -216,10 +220,6 @@ class Tiers:
         entry = store.put_entry(call.key, content, labels=labels, refs=refs, replace=replace)
         self._on_stored()
         return entry
-
-
-def _held(entry: Entry, content: bytes, decode: Callable[[Entry, bytes], Kept]) -> Held[Kept]:
-    return Held(decode(entry, content), entry.created, len(content))
 
 
 def _young(created: int, max_age: float | None) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from casstore.digest import Key
 from casstore.errors import CasstoreError
+from casstore.values import quick_value
 
 Message = Mapping[str, Any]
 """One turn, as the provider's SDK takes it: ``{"role": "user", "content": "..."}``."""
@@ -135,7 +136,7 @@ class TruncatedError(CasstoreError):
         return (TruncatedError, (self.response,))
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value(frozen=True, slots=True)
 class Request:
     """What a client will send: all that may change the answer.
 

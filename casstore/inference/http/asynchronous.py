@@ -20,26 +20,23 @@ from casstore.inference.http.turns import PATIENCE, Turn, Turns, pauses
 AsyncSend = Callable[[Ask], Awaitable[HttpReply | Opaque]]
 
 
-async def run(
+async def obtain(
     http: HttpCache, opened: Opened, send: AsyncSend, errors: Errors = Exception
 ) -> HttpReply | Opaque:
-    """Return the reply to a request that is no stream, stored or new; see `HttpCache.run`.
+    """Return the reply to a request that is no stream, once `HttpCache.begin` gave nothing.
 
     Raises:
         Exception: What `send` raises, here or, if it is one of `errors`, in an identical call under way.
     """
-    held = http.begin(opened)
-    if held is not None:
-        return held
 
-    async def obtain() -> Outcome:
+    async def lead() -> Outcome:
         async with _turn(http, opened):
             found = await asyncio.to_thread(http.look, opened)
             return found if isinstance(found, Outcome) else await _ask(http, found, send)
 
-    outcome, own = await fly(http.cache.async_http_flights, opened.call.flight, obtain, errors)
+    outcome, own = await fly(http.cache.async_http_flights, opened.call.flight, lead, errors)
     if not own and outcome.shared is None:
-        outcome, own = await obtain(), True
+        outcome, own = await lead(), True
     return http.given(opened, outcome, own=own)
 
 

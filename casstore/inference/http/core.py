@@ -197,7 +197,7 @@ class HttpCache:
 
     def hit(self, stored: StoredReply) -> Outcome:
         """Return a stored reply as it is given."""
-        reply = _as_hit(stored)
+        reply = stored.as_hit()
         return Outcome(reply, reply, stored.original)
 
     def keep(self, ask: Ask, reply: HttpReply, seconds: float) -> Outcome:
@@ -319,7 +319,7 @@ class HttpCache:
         if found is None:
             return None
         self._count_hit(opened, found.original)
-        return _as_hit(found)
+        return found.as_hit()
 
     def replayed(self, opened: Opened) -> StoredReply | HttpReply | None:
         """Return a stored stream, counted; the refusal where it may not be asked for; None on a miss.
@@ -336,7 +336,7 @@ class HttpCache:
 
     def _replay(self, opened: Opened, found: StoredReply) -> StoredReply:
         self._count_hit(opened, found.original)
-        return replace(found, reply=_as_hit(found))
+        return replace(found, reply=found.as_hit())
 
     def run(self, opened: Opened, send: Send, errors: Errors = Exception) -> HttpReply | Opaque:
         """Return the reply to a request that is no stream, stored or new.
@@ -350,17 +350,19 @@ class HttpCache:
             Exception: What `send` raises, here or, if it is one of `errors`, in an identical call under way.
         """
         held = self.begin(opened)
-        if held is not None:
-            return held
+        return self.obtain(opened, send, errors) if held is None else held
 
-        def obtain() -> Outcome:
+    def obtain(self, opened: Opened, send: Send, errors: Errors = Exception) -> HttpReply | Opaque:
+        """Return what `run` does, once `begin` gave nothing."""
+
+        def lead() -> Outcome:
             with self._turn(opened):
                 found = self.look(opened)
                 return found if isinstance(found, Outcome) else self._ask(found, send)
 
-        outcome, own = self.cache.http_flights.run(opened.call.flight, obtain, errors)
+        outcome, own = self.cache.http_flights.run(opened.call.flight, lead, errors)
         if not own and outcome.shared is None:
-            outcome, own = obtain(), True
+            outcome, own = lead(), True
         return self.given(opened, outcome, own=own)
 
     def _ask(self, ask: Ask, send: Send) -> Outcome:
@@ -410,8 +412,3 @@ class HttpCache:
         from casstore.inference.http.turns import Turns
 
         return Turns(folder)
-
-
-def _as_hit(stored: StoredReply) -> HttpReply:
-    reply = stored.reply
-    return HttpReply(reply.status, marked(reply.headers, "hit", stored.key), reply.body)

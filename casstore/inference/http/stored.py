@@ -13,6 +13,7 @@ from typing import Any, Final
 from casstore.catalog.records import Entry
 from casstore.digest import Key
 from casstore.errors import FormatError
+from casstore.inference.http.controls import marked
 from casstore.inference.http.exchange import HttpReply
 from casstore.inference.http.judge import STORABLE
 from casstore.inference.http.material import KIND, Subject
@@ -57,6 +58,11 @@ class StoredReply:
     model: str
     original: Original
     pace: Pace = field(default=(), repr=False)
+
+    def as_hit(self) -> HttpReply:
+        """Return the reply as it is given."""
+        reply = self.reply
+        return HttpReply(reply.status, marked(reply.headers, "hit", self.key), reply.body)
 
 
 def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -59,6 +59,9 @@ def handle(http: HttpCache, library: Library, native: Any, inner: Inner) -> Any:
 
 
 def _whole(http: HttpCache, library: Library, native: Any, opened: Opened, inner: Inner) -> Any:
+    held = http.begin(opened)
+    if held is not None:
+        return native_reply(library, held)
     sent: list[Any] = []
 
     def send(ask: Ask) -> HttpReply | Opaque:
@@ -72,7 +75,7 @@ def _whole(http: HttpCache, library: Library, native: Any, opened: Opened, inner
         sent.append(response)
         return read_reply(library, response, raw)
 
-    reply = http.run(opened, send, library.module.HTTPError)
+    reply = http.obtain(opened, send, library.module.HTTPError)
     if isinstance(reply, Opaque):
         return reply.native
     return native_miss(library, reply, sent)
@@ -150,7 +153,10 @@ def _in_asyncio(http: HttpCache) -> bool:
 
 
 async def _whole_async(http: HttpCache, library: Library, native: Any, opened: Opened, inner: Inner) -> Any:
-    from casstore.inference.http.asynchronous import run
+    held = http.begin(opened)
+    if held is not None:
+        return native_reply(library, held)
+    from casstore.inference.http.asynchronous import obtain
 
     sent: list[Any] = []
 
@@ -165,7 +171,7 @@ async def _whole_async(http: HttpCache, library: Library, native: Any, opened: O
         sent.append(response)
         return read_reply(library, response, raw)
 
-    reply = await run(http, opened, send, library.module.HTTPError)
+    reply = await obtain(http, opened, send, library.module.HTTPError)
     if isinstance(reply, Opaque):
         return reply.native
     return native_miss(library, reply, sent)
