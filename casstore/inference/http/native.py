@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from itertools import pairwise
-from operator import itemgetter, methodcaller
 from types import ModuleType
 from typing import Any, Final
 
@@ -34,9 +33,6 @@ from casstore.inference.http.stored import StoredReply
 from casstore.inference.http.tap import Tap
 
 LIBRARIES: Final = ("httpx", "httpx2")
-
-_first, _second = itemgetter(0), itemgetter(1)
-_decoded = methodcaller("decode", "latin-1")
 
 SEEN: Final = "casstore"
 """Name of the extension that marks a request which was sent on, so that no second shell takes it up."""
@@ -182,9 +178,8 @@ def values_of(native: Any) -> HttpRequest:
 
 
 def _texts(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return headers as text, by lower-case name, without a line of Python for each: they are many."""
-    names, values = map(_decoded, map(_first, raw)), map(_decoded, map(_second, raw))
-    found = dict(zip(map(str.lower, names), values, strict=True))
+    """Return headers as text, by lower-case name."""
+    found = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in raw}
     if len(found) < len(raw):  # a name stands there twice
         return lower((name.decode("latin-1"), value.decode("latin-1")) for name, value in raw)
     return found
