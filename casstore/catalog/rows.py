@@ -90,7 +90,7 @@ def claim_on(
 def refs_from(refs: bytes) -> tuple[Digest, ...]:
     """Return the digests that stand one behind another in `refs`."""
     starts = range(0, len(refs), _DIGEST_BYTES)
-    return tuple(Digest(refs[start : start + _DIGEST_BYTES].hex()) for start in starts)
+    return tuple([Digest(refs[start : start + _DIGEST_BYTES].hex()) for start in starts])
 
 
 def pack_info(digest: bytes, stored: int, members: int, dictionary: bytes | None, here: int) -> PackInfo:

@@ -58,10 +58,12 @@ class Memory(Generic[T]):
     def add(self, key: Key, held: Held[T]) -> None:
         """Hold an answer, in place of an older one for `key`; one larger than the bound is not held."""
         cost = held.size + OVERHEAD
+        if cost > self._limit:
+            if self._held:
+                self.discard(key)
+            return
         with self._lock:
             self._drop(key)
-            if cost > self._limit:
-                return
             self._held[key] = held
             self._size += cost
             while self._size > self._limit:

@@ -65,10 +65,10 @@ class StoredReply:
         return HttpReply(reply.status, marked(reply.headers, "hit", self.key), reply.body)
 
 
-def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def kept_headers(headers: Mapping[str, object]) -> dict[str, str]:
     """Return those of a reply's headers (by lower-case name) that are stored."""
     return {
-        name: value
+        name: str(value)
         for name, value in headers.items()
         if name in REPLY_HEADERS or name.startswith(_REPLY_PREFIX)
     }
@@ -119,10 +119,9 @@ def decode(entry: Entry, content: bytes) -> StoredReply:
         number_in(entry.labels, "seconds") or 0.0,
         entry.created,
     )
-    plain = {name: str(value) for name, value in kept_headers(headers).items()}
     stop, model = str(head.get("stop", "")), str(head.get("model", ""))
     pace = _pace(head["pace"], len(body)) if "pace" in head else ()
-    return StoredReply(HttpReply(status, plain, body), entry.key, stop, model, original, pace)
+    return StoredReply(HttpReply(status, kept_headers(headers), body), entry.key, stop, model, original, pace)
 
 
 def _pace(told: object, size: int) -> Pace:
