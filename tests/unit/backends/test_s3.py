@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from botocore import session
+from botocore.loaders import Loader
 
 from casstore.backends.open import open_backend
 from casstore.backends.s3 import S3Backend
@@ -165,6 +167,23 @@ def test_nothing_is_sent_before_the_first_request(bucket: Bucket, requests_log: 
     assert backend.url == bucket.url
     backend.close()
     assert requests_log.requests() == []
+
+
+def test_other_services_are_not_looked_at(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making a client reads S3's folder of botocore's data, and none of the 400 of other services."""
+    looked: list[str] = []
+    listdir = os.listdir
+
+    def look(path: str) -> list[str]:
+        looked.append(path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", look)
+    monkeypatch.setattr(session, "create_loader", lambda _: Loader())  # not the one that all tests share
+    backend = S3Backend(bucket.name)
+    assert list(backend.list("objects")) == []
+    backend.close()
+    assert {Path(path).name for path in looked if "botocore" in path} == {"s3"}
 
 
 @pytest.mark.parametrize(
