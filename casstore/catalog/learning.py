@@ -12,7 +12,18 @@ from operator import itemgetter
 from casstore.catalog import statements
 from casstore.catalog.index import Index, put_pack
 from casstore.catalog.places import RemoteRow, remote_members, remote_rows
-from casstore.catalog.records import NEVER, OBJECT, PACK, Claim, Doomed, Kept, Location, Record, Replaces
+from casstore.catalog.records import (
+    NEVER,
+    OBJECT,
+    PACK,
+    Claim,
+    Doomed,
+    Kept,
+    Location,
+    Record,
+    Replaces,
+    encode_record,
+)
 from casstore.catalog.rows import ClaimRow, claim_row
 from casstore.digest import Digest
 from casstore.store.pack import Pack
@@ -130,18 +141,15 @@ class Learner:
         self._connection.executemany("DELETE FROM pending WHERE remote = ? AND kind = 1 AND id = ?", rows)
         self._connection.executemany(statements.WANT_KEPT, rows)
 
-    def told(self) -> dict[Digest, bytes]:
-        """Return the packs of the segment, each with the fingerprint of what it is said to hold."""
-        return {pack.digest: pack.contents.fingerprint() for pack in self._packs}
-
     def _hear(self) -> None:
         """Note that what was uploaded here, before a push died, is told by another store now."""
-        query = "SELECT digest FROM untold WHERE remote = ?"
-        untold = {digest.hex() for (digest,) in self._connection.execute(query, (self._remote,))}
-        if untold:
-            told = {pack.digest for pack in self._packs} | {known.digest for known in self._loose}
-            rows = [(self._remote, bytes.fromhex(digest)) for digest in untold & told]
-            self._connection.executemany("DELETE FROM untold WHERE remote = ? AND digest = ?", rows)
+        query = "SELECT record FROM untold WHERE remote = ?"
+        untold = {record for (record,) in self._connection.execute(query, (self._remote,))}
+        if untold:  # another may lie: only what is told as it would be told here is told
+            records: list[Record] = [*self._packs, *map(Location, self._loose)]
+            told = set(map(encode_record, records))
+            rows = [(self._remote, record) for record in untold & told]
+            self._connection.executemany("DELETE FROM untold WHERE remote = ? AND record = ?", rows)
 
 
 def put_remote(

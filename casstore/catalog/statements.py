@@ -118,6 +118,11 @@ ADD_OBJECT = Insert(
     "ON CONFLICT(digest) DO UPDATE SET used = max(used, excluded.used), kept = max(kept, excluded.kept)",
 )
 
+TOLD_OBJECTS = """
+SELECT pack, object, size, stored, offset FROM remote_objects
+WHERE remote = ? AND pack IN (SELECT value FROM json_each(?))
+"""
+
 # Of packs that hold what a remote's segments say. WHERE also keeps ON CONFLICT from being read as a join.
 ADD_TOLD_OBJECTS = """
 INSERT INTO objects SELECT object, size, stored, ?2, 0, NULL, pack, offset FROM remote_objects

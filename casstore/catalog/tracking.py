@@ -72,7 +72,6 @@ class Tracking:
         self._url = url
         self._id = 0
         self._identity = 0
-        self._told: dict[Digest, bytes] = {}
 
     @property
     def id(self) -> int:
@@ -80,7 +79,6 @@ class Tracking:
         identity = self._index.identity()
         if identity != self._identity:
             self._id, self._identity = self._find() or self._register(), identity
-            self._told.clear()
         return self._id
 
     def marker(self) -> Marker | None:
@@ -132,7 +130,6 @@ class Tracking:
                 for record in batch.others:
                     learner.learn(record)
             learner.finish()
-            self._told.update(learner.told())
             changed = arrivals.absorb()
             arrivals.settle()
             arrivals.want()
@@ -161,11 +158,6 @@ class Tracking:
                 connection.execute(f"DELETE FROM {table} WHERE remote = ?", (self.id,))
             connection.execute("UPDATE remotes SET marker = NULL WHERE id = ?", (self.id,))
             connection.execute(statements.PEND_EVERYTHING, {"remote": self.id})
-
-    def is_told(self, pack: Pack) -> bool:
-        """Return whether a pack holds what a segment that was read by this process says of it."""
-        told = self._told.get(pack.digest) if self.id else None
-        return told is not None and told == pack.contents.fingerprint()
 
     # Push
 

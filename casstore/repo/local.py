@@ -196,7 +196,7 @@ class Local:
         return True
 
     def adopt_told(self, packs: Sequence[Pack], remote: int, *, used: int) -> None:
-        """Note packs that are here now and hold what a remote's segments told; see `adopt`.
+        """Note packs that are here now, which came from a remote; see `adopt`.
 
         Args:
             packs: The packs.

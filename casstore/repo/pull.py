@@ -283,11 +283,7 @@ class _Download:
     def _note(self, result: Brought | CasstoreError, repacker: Repacker) -> None:
         if isinstance(result, CasstoreError):  # the remote or the disk fails: it will for the others too
             raise result
-        for pack in result.packs:
-            if self._tracking.is_told(pack):
-                self._packs.append(pack)
-            else:
-                self._local.adopt(pack, used=now())
+        self._packs += result.packs
         if len(self._packs) >= _PACKS:
             self._note_packs()
         for known, frame in result.frames:

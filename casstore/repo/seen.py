@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from casstore.catalog.census import Census, Use, census_there
 from casstore.catalog.records import OBJECT, PACK, Location
 from casstore.digest import Digest
-from casstore.errors import FormatError
+from casstore.errors import FormatError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
 from casstore.repo.plan_gc import DataFile, Holdings, SegmentFile
 from casstore.store.layout import OBJECTS, PACKS, digest_in
-from casstore.store.pack import Pack
+from casstore.store.pack import Pack, read_pack
 
 if TYPE_CHECKING:
     from casstore.backends.base import Info
@@ -64,7 +64,9 @@ def look(remote: Remote, index: Index, tracking: Tracking, listed: Iterable[List
     packs = dict(_ours(remote, PACKS))
     objects = dict(_ours(remote, OBJECTS))
     told = {digest: info.stored for digest, info in index.packs(packs).items()}
-    cut = {digest for digest, stored in told.items() if packs[digest].size != stored}
+    # Where they differ, the pack itself says who is wrong: a segment may lie.
+    unlike = (digest for digest, stored in told.items() if packs[digest].size != stored)
+    cut = {digest for digest in unlike if not _is_whole(remote, digest)}
     found, gone = census_there(index, tracking, packs.keys() - cut, objects)
     holdings = replace(
         _holdings(remote, tracking, listed, [*_packs(packs, found), *_objects(objects, found)]),
@@ -73,6 +75,17 @@ def look(remote: Remote, index: Index, tracking: Tracking, listed: Iterable[List
     lost = [digest for digest in gone if digest not in holdings.doomed]
     failures = (_failure(packs[digest], told[digest]) for digest in lost if digest in cut)
     return Seen(holdings, found, lost, tuple(failures))
+
+
+def _is_whole(remote: Remote, digest: Digest) -> bool:
+    source = remote.objects()
+    with source.spooled() as path:
+        try:
+            source.backend.download(source.pack_name(digest), path)
+            read_pack(path, digest)
+        except (NotFoundError, IntegrityError):
+            return False
+    return True
 
 
 def _packs(packs: dict[Digest, Info], found: Census) -> Iterator[DataFile]:

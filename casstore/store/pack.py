@@ -68,10 +68,6 @@ class Contents:
         """Yield where each object's frame begins, and at last where the frames end."""
         return itertools.accumulate(self.lengths, initial=0)
 
-    def fingerprint(self) -> bytes:
-        """Return what two of them share only if they are equal."""
-        return hashlib.sha256(orjson.dumps(contents_fields(self), option=orjson.OPT_SORT_KEYS)).digest()
-
     def stored(self, pack: Digest) -> Iterator[Stored]:
         """Yield each object as it is stored in `pack`."""
         for digest, size, length, offset in zip(

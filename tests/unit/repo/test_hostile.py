@@ -14,15 +14,16 @@ import pytest
 from casstore.catalog import segment as segment_module
 from casstore.catalog.records import encode_record
 from casstore.catalog.segment import HEADER, read_segment
-from casstore.digest import digest_of
+from casstore.digest import Digest, digest_of
 from casstore.errors import NotFoundError
 from casstore.repo import manifest as manifest_module
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE, Codec, seal
 from casstore.store.layout import digest_in
-from casstore.store.pack import Contents, Pack
+from casstore.store.pack import Contents, Pack, read_pack
 from casstore.store.sealed import write_sealed
-from tests.stores import answer, answers, dump, files, fill, key, record_remote
+from tests.doubles import Crash, CrashingBackend
+from tests.stores import answer, answers, dump, files, fill, key, noise, record_remote
 from tests.unit.repo.conftest import Open
 
 ENTRY: dict[str, Any] = {
@@ -197,6 +198,81 @@ def test_pack_that_does_not_hold_all_it_should(opened: Open, store: Repository, 
         key(number): answer(number) for number in range(40)
     }
     assert store.pull(url).failures == ()
+
+
+def _lie(remote: Path, padding: int = 0, *, members: int = 20, more: bytes = b"", stored: int = 0) -> None:
+    """Plant a segment that tells of the remote's largest pack with other members, or another length."""
+    file = max((path for path in (remote / "packs").rglob("*") if path.is_file()), key=_size)
+    pack = read_pack(file, Digest(file.name.partition(".")[0]))
+    inside = pack.contents
+    contents = Contents(
+        inside.dictionary,
+        [*inside.digests[:members], *([digest_of(more)] if more else [])],
+        [*inside.sizes[:members], *([len(more)] if more else [])],
+        [*inside.lengths[:members], *([50] if more else [])],
+    )
+    told = encode_record(Pack(pack.digest, pack.stored + stored, contents))
+    entries = [
+        {**ENTRY, "key": key(1000 + each), "labels": {"x": noise(300, each).hex()}} for each in range(padding)
+    ]
+    name, content = sealed(b"\n".join([HEADER, *(json.dumps(each).encode() for each in entries), told, b""]))
+    (remote / "manifest" / f"{name}.zst").write_bytes(content)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def test_what_a_pack_is_only_said_to_hold_is_not_here(
+    opened: Open, store: Repository, folder_url: str, tmp_path: Path
+) -> None:
+    """Nobody makes a store take an answer for stored that it has not: it is written when it is put."""
+    source = opened("source")
+    fill(source, range(20))
+    source.push(folder_url)
+    _lie(tmp_path / "remote", padding=40, more=answer(99))
+    store.pull(folder_url)
+    assert not store.has(digest_of(answer(99)))
+    store.put_entry(key(99), answer(99))
+    assert store.read_entry(key(99))[1] == answer(99)
+
+
+def test_a_length_that_is_a_lie_condemns_no_pack(
+    opened: Open, store: Repository, folder_url: str, tmp_path: Path
+) -> None:
+    """A collection believes the pack itself."""
+    fill(store, range(20))
+    store.push(folder_url)
+    _lie(tmp_path / "remote", stored=1)
+    other = opened("other")
+    other.pull(folder_url)
+    report = other.gc(folder_url)
+    assert (report.missing, report.failures) == (0, ())
+    assert other.push(folder_url).objects == 0
+
+
+def test_half_the_truth_about_an_upload_is_not_enough(
+    opened: Open, store: Repository, folder_url: str, tmp_path: Path
+) -> None:
+    """What a push that died had uploaded is told by the next, though another's segment told a part of it."""
+    other = opened("other")
+    fill(other, [500])
+    other.push(folder_url)
+    fill(store, range(20))
+    remote = store.remote(folder_url)
+    inner = remote.backend
+    remote.backend = CrashingBackend(inner, 1)
+    with pytest.raises(Crash):
+        store.push(folder_url)
+    remote.backend = inner
+    _lie(tmp_path / "remote", members=1)
+    store.push(folder_url)
+    newcomer = opened("newcomer")
+    newcomer.pull(folder_url, manifest_only=True)
+    found = answers(newcomer)
+    assert {number: found[key(number)] for number in range(20)} == {
+        number: answer(number) for number in range(20)
+    }
 
 
 def test_last_generation_is_the_last(store: Repository, remote: Path, folder_url: str) -> None:
