@@ -6,6 +6,7 @@ was sent is noted at once, so that an interrupted push sends it once. A segment 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import threading
@@ -112,7 +113,9 @@ def _current_dictionary(local: Local, remote: Remote) -> Dictionary | None:
     digest = local.index.current_dictionary()
     if digest is None:
         return None
-    try:
+    with contextlib.suppress(NotFoundError, IntegrityError):
+        return local.objects.dictionaries(digest)
+    try:  # where it is not here: to learn how a new remote names its files takes a request
         return local.bring_dictionary(remote.objects(), digest)
     except (NotFoundError, IntegrityError):
         return None

@@ -151,6 +151,16 @@ def test_a_pulled_store_takes_little_more_than_the_remote(
     assert size <= 1.1 * sum(map(len, files(tmp_path / "remote", "").values())) + 400 * 2000
 
 
+def test_first_push_to_a_second_remote_is_foreseen(
+    store: Repository, bucket: Bucket, folder_url: str
+) -> None:
+    """Where a dictionary is here already, nothing is asked of the new remote for its sake."""
+    fill(store, range(1500))
+    store.push(folder_url)
+    plan = store.plan_push(bucket.url)
+    assert plan.requests == store.push(bucket.url).requests
+
+
 def test_packs_are_noted_alike_whoever_read_the_manifest(
     store: Repository, opened: Open, folder_url: str, tmp_path: Path
 ) -> None:
