@@ -55,7 +55,7 @@ casstore ls                                what is here
 casstore stats                             what it saved
 casstore push                              share it
 
-Shell completion, in the file that bash reads (zsh: zsh_source; fish: fish_source, piped to source):
+Shell completion, in what bash reads (others: zsh_source, fish_source):
 eval "$(_CASSTORE_COMPLETE=bash_source casstore)"
 """
 
