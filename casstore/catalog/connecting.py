@@ -68,7 +68,7 @@ def replacing(path: Path) -> Iterator[None]:
     Raises:
         OSError: The lock's file cannot be made.
     """
-    with _locked(path, os.O_RDWR, fcntl.LOCK_EX):
+    with locked(path.with_name(LOCK)):
         yield
 
 
@@ -77,13 +77,14 @@ def _in_place(path: Path) -> Iterator[None]:
     """Hold the index in its place while it is opened; in a folder that may only be read, nobody moves it."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            stack.enter_context(_locked(path, os.O_RDONLY, fcntl.LOCK_SH))
+            stack.enter_context(locked(path.with_name(LOCK), os.O_RDONLY, fcntl.LOCK_SH))
         yield
 
 
 @contextlib.contextmanager
-def _locked(path: Path, access: int, lock: int) -> Iterator[None]:
-    descriptor = os.open(path.with_name(LOCK), access | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def locked(path: Path, access: int = os.O_RDWR, lock: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Hold a lock on the file at `path`, which is made if need be, alone unless `lock` says otherwise."""
+    descriptor = os.open(path, access | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, lock)
         yield

@@ -7,7 +7,6 @@ ledger excepted. What is known of remotes stands in `casstore.catalog.tracking`.
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -28,7 +27,7 @@ from casstore.catalog.rows import (
     pack_info,
     stored_from,
 )
-from casstore.digest import Digest, Key, bytes_of
+from casstore.digest import Digest, Key
 from casstore.errors import ConfigError, NotFoundError
 from casstore.store.pack import Pack
 from casstore.store.sealed import Stored
@@ -343,29 +342,6 @@ def put_pack_here(connection: sqlite3.Connection, pack: Pack, *, used: int) -> N
     """Note a pack that is here now, and its objects, where the index does not know them elsewhere."""
     number = put_pack(connection, pack, here=True)
     statements.ADD_OBJECT.run(connection, sorted(members_here(pack, number, used)))
-
-
-def put_told_packs_here(
-    connection: sqlite3.Connection, remote: int, packs: Iterable[Pack], *, used: int
-) -> None:
-    """Note packs that are here now, and their objects: from a remote's rows, where these are all it holds.
-
-    Anybody may have told of more, or of other places: what a pack does not hold must not pass for being here.
-    """
-    placed = {put_pack(connection, pack, here=True): pack for pack in packs}
-    rows: dict[int, set[tuple[bytes, int, int, int]]] = {}
-    query = statements.TOLD_OBJECTS, (remote, json.dumps(list(placed)))
-    for number, *row in connection.execute(*query):
-        rows.setdefault(number, set()).add(tuple(row))
-    fitting = [number for number, pack in placed.items() if rows.get(number) == _inside(pack)]
-    connection.execute(statements.ADD_TOLD_OBJECTS, (remote, used, json.dumps(fitting)))
-    for pack in (pack for number, pack in placed.items() if number not in fitting):
-        put_pack_here(connection, pack, used=used)
-
-
-def _inside(pack: Pack) -> set[tuple[bytes, int, int, int]]:
-    inside = pack.contents
-    return set(zip(bytes_of(inside.digests), inside.sizes, inside.lengths, inside.offsets(), strict=False))
 
 
 def put_pack(connection: sqlite3.Connection, pack: Pack, *, here: bool) -> int:

@@ -129,7 +129,9 @@ FROM moving m CROSS JOIN objects o ON o.digest = m.digest WHERE NOT {STAYS.forma
 ORDER BY m.created, m.id, m.n
 """
 
-_ABSENT = "NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = h.object)"
+_AWAY = "NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = {0})"
+
+_ABSENT = _AWAY.format("h.object")
 
 _TO_FETCH = f"""
 SELECT lower(hex(h.object)), h.size, h.stored, h.pack, h.offset, h.frames
@@ -161,8 +163,6 @@ SELECT lower(hex(p.id)) FROM pending p WHERE p.remote = ?1 AND p.kind = 1
 _COUNT = (
     "SELECT count(*) FILTER (WHERE kind = 0), count(*) FILTER (WHERE kind = 1) FROM {0} WHERE remote = ?1"
 )
-
-_AWAY = "NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = {0})"
 
 _THERE = "EXISTS (SELECT 1 FROM remote_objects h WHERE h.remote = ?1 AND h.object = {0})"
 

@@ -15,16 +15,9 @@ from typing import TYPE_CHECKING
 
 from casstore.backends.atomic import sync_file
 from casstore.backends.local import LocalBackend
-from casstore.catalog.index import (
-    Index,
-    now,
-    put_claim,
-    put_objects,
-    put_pack_here,
-    put_told_packs_here,
-    remove_objects,
-)
+from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack_here, remove_objects
 from casstore.catalog.journal import Journal
+from casstore.catalog.packed import put_pulled_packs_here
 from casstore.catalog.records import Claim, Kept
 from casstore.digest import Digest, digest_of
 from casstore.errors import IntegrityError, NotFoundError
@@ -195,7 +188,7 @@ class Local:
             put_pack_here(connection, pack, used=used)
         return True
 
-    def adopt_told(self, packs: Sequence[Pack], remote: int, *, used: int) -> None:
+    def adopt_pulled(self, packs: Sequence[Pack], remote: int, *, used: int) -> None:
         """Note packs that are here now, which came from a remote; see `adopt`.
 
         Args:
@@ -205,7 +198,7 @@ class Local:
         """
         with self.index.writing() as connection:
             here = [pack for pack in packs if self.path(self.objects.pack_name(pack.digest)).exists()]
-            put_told_packs_here(connection, remote, here, used=used)
+            put_pulled_packs_here(connection, remote, here, used=used)
 
     def bring_dictionary(self, source: ObjectStore, digest: Digest) -> Dictionary:
         """Return a dictionary, copied from another store if it is not here.

@@ -297,7 +297,7 @@ class _Download:
 
     def _note_packs(self) -> None:
         if self._packs:
-            self._local.adopt_told(self._packs, self._tracking.id, used=now())
+            self._local.adopt_pulled(self._packs, self._tracking.id, used=now())
             self._packs = []
 
     def _note_loose(self) -> None:

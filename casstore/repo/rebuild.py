@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casstore.backends.local import LocalBackend
-from casstore.catalog.connecting import replacing
+from casstore.catalog.connecting import locked, replacing
 from casstore.catalog.index import Index, now, put_objects, put_pack_here
 from casstore.catalog.journal import Journal, replay
 from casstore.catalog.learning import absorb
@@ -59,14 +57,14 @@ class RebuildReport:
 
 def restore(root: Path, on_event: OnEvent = ignore) -> None:
     """Make the index of the store at `root`, unless another process has done so meanwhile."""
-    with _alone(root):
+    with locked(root / LOCK):
         if not _is_readable(root / INDEX):
             _rebuild(root, on_event)
 
 
 def rebuild(root: Path, on_event: OnEvent) -> RebuildReport:
     """Make the index of the store at `root` anew; other processes wait to write, and then use the new one."""
-    with _alone(root), _frozen(root / INDEX):
+    with locked(root / LOCK), _frozen(root / INDEX):
         return _rebuild(root, on_event)
 
 
@@ -216,15 +214,3 @@ def _frozen(path: Path) -> Iterator[None]:
             stack.callback(index.close)
             stack.enter_context(index.writing())
         yield
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold the store's rebuild lock."""
-    descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor too
-        os.close(descriptor)

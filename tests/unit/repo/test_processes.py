@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from casstore.catalog.connecting import locked
 from casstore.repo.repository import Repository
 from tests.children import PATIENCE, ended, fork
 from tests.stores import answer, answers, fill, key
@@ -194,6 +196,23 @@ def test_rebuild_while_others_write(opened: Open, tmp_path: Path) -> None:
     run_all((_rebuild, (path,)), (_put, (path, range(100, 300))), (_put, (path, range(300, 500))))
     expected = {*range(50), *range(100, 500)}
     assert answers(opened()) == {key(number): answer(number) for number in expected}
+
+
+def test_a_forked_child_holds_no_lock(tmp_path: Path) -> None:
+    """A lock held while a process forks is free when its holder lets go, however long the child lives."""
+    reader, writer = os.pipe()
+
+    def wait() -> None:
+        os.read(reader, 1)
+
+    with locked(tmp_path / "lock"):
+        child = fork(wait)
+    with (tmp_path / "lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.write(writer, b"x")
+    assert ended(child) == 0
+    os.close(reader)
+    os.close(writer)
 
 
 def test_last_uses_are_flushed_at_exit(opened: Open, tmp_path: Path) -> None:
