@@ -10,6 +10,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -341,7 +342,7 @@ def put_objects(
 def put_pack_here(connection: sqlite3.Connection, pack: Pack, *, used: int) -> None:
     """Note a pack that is here now, and its objects, where the index does not know them elsewhere."""
     number = put_pack(connection, pack, here=True)
-    statements.ADD_OBJECT.run(connection, sorted(members_here(pack, number, used)))
+    statements.ADD_OBJECT.run(connection, sorted(members_here(pack, number, used), key=itemgetter(0)))
 
 
 def put_pack(connection: sqlite3.Connection, pack: Pack, *, here: bool) -> int:

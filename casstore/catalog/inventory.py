@@ -141,8 +141,21 @@ WHERE {_ABSENT} AND {{where}} ORDER BY m.created, m.id, m.n
 
 _BESIDES = "(h.pack IS NULL OR h.pack NOT IN (SELECT value FROM json_each(?2)))"
 
+# Of entries without refs; the last column tells whether one has some.
+_PLAIN_SHARES = f"""
+SELECT h.pack, count(h.object), sum(h.stored), max(m.refs) FROM (
+    SELECT digest, max(refs) AS refs FROM (
+        SELECT e.object AS digest, length(e.refs) AS refs
+        FROM wanted w CROSS JOIN entries e ON e.key = w.id
+        WHERE w.remote = ?1 AND w.kind = 0 AND e.object IS NOT NULL
+        UNION ALL SELECT id, 0 FROM wanted WHERE remote = ?1 AND kind = 1)
+    GROUP BY digest) m
+LEFT JOIN remote_objects h ON h.remote = ?1 AND h.object = m.digest AND {_ABSENT}
+GROUP BY h.object IS NULL, h.pack ORDER BY h.pack DESC
+"""
+
 _SHARES = f"""
-SELECT h.pack, count(*), sum(h.stored) FROM remote_objects h
+SELECT h.pack, count(*), sum(h.stored), 0 FROM remote_objects h
 WHERE h.remote = ?1 AND h.object IN (SELECT digest FROM moving) AND {_ABSENT}
 GROUP BY h.pack ORDER BY h.pack DESC
 """
@@ -188,7 +201,13 @@ _WANTING = f"""EXISTS (
             WHERE length(e.refs) > 32 * n AND {_LACKS.format("substr(e.refs, 32 * n + 1, 32)")})))
 """
 
-_UNSETTLED = f"{_NUMBER} SELECT EXISTS (SELECT 1 FROM wanted WHERE remote = ?1 AND kind = 0 AND {_WANTING})"
+_ANY_WANTED = "SELECT 1 FROM wanted WHERE remote = ?1 AND kind = 0 LIMIT 1"
+
+# A quick look, before the thorough one above.
+_SEEMS_UNSETTLED = f"""
+SELECT EXISTS (SELECT 1 FROM wanted w CROSS JOIN entries e ON e.key = w.id WHERE w.remote = ?1 AND w.kind = 0
+    AND e.object IS NOT NULL AND (length(e.refs) > 0 OR {_AWAY.format("e.object")}))
+"""
 
 _SETTLE = f"{_NUMBER} DELETE FROM wanted WHERE remote = ?1 AND kind = 0 AND NOT {_WANTING}"
 
@@ -226,10 +245,12 @@ def shares(index: Index, remote: int) -> list[Share]:
     with index.staging() as connection:
         if not any(connection.execute(_COUNT.format("wanted"), (remote,)).fetchone()):
             return []
-        moving, _ = _moving(connection, remote, "wanted", "-")
-        rows = connection.execute(moving + _SHARES, (remote,)).fetchall()
-        packs = packs_of(connection, (row for row, _, _ in rows))
-    return [Share(row, packs.get(row or 0), objects, stored) for row, objects, stored in rows]
+        rows = connection.execute(_PLAIN_SHARES, (remote,)).fetchall()
+        if any(refs for *_, refs in rows):
+            moving, _ = _moving(connection, remote, "wanted", "-")
+            rows = connection.execute(moving + _SHARES, (remote,)).fetchall()
+        packs = packs_of(connection, (row for row, *_ in rows))
+    return [Share(row, packs.get(row or 0), objects, stored) for row, objects, stored, _ in rows if objects]
 
 
 def offered(index: Index, remote: int, besides: Iterable[int] = ()) -> Offered:
@@ -283,11 +304,13 @@ def settle(index: Index, remote: int) -> bool:
         Whether entries are left.
     """
     with index.writing() as connection:
-        deepest = _deepest(connection, remote, "wanted")
         connection.execute(_SETTLE_KEPT, (remote,))
-        left = bool(connection.execute(_UNSETTLED.format(deepest=deepest), (remote,)).fetchone()[0])
-        connection.execute(_SETTLE.format(deepest=deepest) if left else _SETTLE_ALL, (remote,))
-    return left
+        if not connection.execute(_SEEMS_UNSETTLED, (remote,)).fetchone()[0]:
+            connection.execute(_SETTLE_ALL, (remote,))
+            return False
+        deepest = _deepest(connection, remote, "wanted")
+        connection.execute(_SETTLE.format(deepest=deepest), (remote,))
+        return connection.execute(_ANY_WANTED, (remote,)).fetchone() is not None
 
 
 def _deepest(connection: sqlite3.Connection, remote: int, table: str) -> int:

@@ -7,16 +7,13 @@ reads all objects but those that say so, since a store may hold millions. Files 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from casstore.catalog import statements
 from casstore.catalog.database import Connection
-from casstore.catalog.index import Index, put_pack, put_pack_here
+from casstore.catalog.index import Index
 from casstore.catalog.rows import PackInfo, stored_from
-from casstore.digest import Digest, bytes_of
-from casstore.store.pack import Pack
+from casstore.digest import Digest
 from casstore.store.sealed import Stored
 
 _PAGE = 1000
@@ -114,27 +111,6 @@ def written_order(index: Index) -> Iterator[Digest]:
             order += digest + refs
     for start in range(0, len(order), _DIGEST):
         yield Digest(order[start : start + _DIGEST].hex())
-
-
-def put_pulled_packs_here(connection: Connection, remote: int, packs: Iterable[Pack], *, used: int) -> None:
-    """Note packs that are here now, and their objects: from a remote's rows, where these are all it holds.
-
-    Anybody may have told of more, or of other places: what a pack does not hold must not pass for being here.
-    """
-    placed = {put_pack(connection, pack, here=True): pack for pack in packs}
-    rows: dict[int, set[tuple[bytes, int, int, int]]] = {}
-    query = statements.TOLD_OBJECTS, (remote, json.dumps(list(placed)))
-    for number, *row in connection.execute(*query):
-        rows.setdefault(number, set()).add(tuple(row))
-    fitting = [number for number, pack in placed.items() if rows.get(number) == _inside(pack)]
-    connection.execute(statements.ADD_TOLD_OBJECTS, (remote, used, json.dumps(fitting)))
-    for pack in (pack for number, pack in placed.items() if number not in fitting):
-        put_pack_here(connection, pack, used=used)
-
-
-def _inside(pack: Pack) -> set[tuple[bytes, int, int, int]]:
-    inside = pack.contents
-    return set(zip(bytes_of(inside.digests), inside.sizes, inside.lengths, inside.offsets(), strict=False))
 
 
 def move_objects(connection: Connection, moves: Iterable[tuple[Stored, Stored]]) -> int:

@@ -106,7 +106,7 @@ ON CONFLICT(key) DO UPDATE SET object = excluded.object, generation = excluded.g
 
 PUT_OBJECT = Insert(
     "INSERT INTO objects",
-    8,
+    "dnnnnbnn",
     """ON CONFLICT(digest) DO UPDATE SET size = excluded.size, stored = excluded.stored,
     used = max(used, excluded.used), kept = max(kept, excluded.kept), frames = excluded.frames,
     pack = excluded.pack, offset = excluded.offset""",
@@ -114,21 +114,9 @@ PUT_OBJECT = Insert(
 
 ADD_OBJECT = Insert(
     "INSERT INTO objects",
-    8,
+    "dnnnnbnn",
     "ON CONFLICT(digest) DO UPDATE SET used = max(used, excluded.used), kept = max(kept, excluded.kept)",
 )
-
-TOLD_OBJECTS = """
-SELECT pack, object, size, stored, offset FROM remote_objects
-WHERE remote = ? AND pack IN (SELECT value FROM json_each(?))
-"""
-
-# Of packs that hold what a remote's segments say. WHERE also keeps ON CONFLICT from being read as a join.
-ADD_TOLD_OBJECTS = """
-INSERT INTO objects SELECT object, size, stored, ?2, 0, NULL, pack, offset FROM remote_objects
-WHERE remote = ?1 AND pack IN (SELECT value FROM json_each(?3))
-ON CONFLICT(digest) DO UPDATE SET used = max(used, excluded.used)
-"""
 
 TALLY = """
 INSERT INTO tallies VALUES (?, ?, ?, ?, ?)
@@ -154,10 +142,10 @@ ON CONFLICT(key) DO UPDATE SET object = excluded.object, generation = excluded.g
 WHERE {_RANK.format("excluded")} < {_STANDING_RANK}
 """
 
-STAGE_CLAIM = Insert("INSERT INTO incoming AS e", 6, _TAKE_BETTER)
+STAGE_CLAIM = Insert("INSERT INTO incoming AS e", "ddnntb", _TAKE_BETTER)
 
 # Where no claim stands yet: straight to where they belong.
-FIRST_CLAIM = Insert("INSERT INTO entries AS e", 6, _TAKE_BETTER)
+FIRST_CLAIM = Insert("INSERT INTO entries AS e", "ddnntb", _TAKE_BETTER)
 
 PEND_FIRST = """
 INSERT OR REPLACE INTO pending(remote, kind, id)
@@ -192,13 +180,13 @@ WHERE e.object IS NOT NULL
 
 PUT_REMOTE_OBJECT = Insert(
     "INSERT INTO remote_objects",
-    7,
+    "ndnnbnn",
     """ON CONFLICT(remote, object) DO UPDATE SET size = excluded.size, stored = excluded.stored,
     frames = excluded.frames, pack = excluded.pack, offset = excluded.offset""",
 )
 
 # What lies in a doomed pack may still be read, but a better place is better.
-PUT_DOOMED_OBJECT = Insert("INSERT OR IGNORE INTO remote_objects", 7)
+PUT_DOOMED_OBJECT = Insert("INSERT OR IGNORE INTO remote_objects", "ndnnbnn")
 
 # CROSS JOIN keeps SQLite to this order: few remotes, and one look-up in each. The other way round, it would
 # read all of remote_objects for every object.

@@ -17,7 +17,6 @@ from casstore.backends.atomic import sync_file
 from casstore.backends.local import LocalBackend
 from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack_here, remove_objects
 from casstore.catalog.journal import Journal
-from casstore.catalog.packed import put_pulled_packs_here
 from casstore.catalog.records import Claim, Kept
 from casstore.digest import Digest, digest_of
 from casstore.errors import IntegrityError, NotFoundError
@@ -187,18 +186,6 @@ class Local:
                 return False
             put_pack_here(connection, pack, used=used)
         return True
-
-    def adopt_pulled(self, packs: Sequence[Pack], remote: int, *, used: int) -> None:
-        """Note packs that are here now, which came from a remote; see `adopt`.
-
-        Args:
-            packs: The packs.
-            remote: The remote's row.
-            used: When their objects were last used.
-        """
-        with self.index.writing() as connection:
-            here = [pack for pack in packs if self.path(self.objects.pack_name(pack.digest)).exists()]
-            put_pulled_packs_here(connection, remote, here, used=used)
 
     def bring_dictionary(self, source: ObjectStore, digest: Digest) -> Dictionary:
         """Return a dictionary, copied from another store if it is not here.

@@ -38,6 +38,10 @@ Merging leaves few of one size, and each may stand for all that are smaller: tho
 """
 
 
+_BATCHES_AHEAD = 4
+"""Batches of a thousand records that are read before they are taken over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A segment in a listing: its digest, the bytes of its file, and when that was written (ms), if known."""
@@ -186,7 +190,7 @@ class ManifestReader:
             return self._tracking.apply(digest, fetched, segment.spared_until)
         path = self._local.path(segment_name(digest))
         try:
-            batches = prefetched(read_batches(path))
+            batches = prefetched(read_batches(path), _BATCHES_AHEAD)
             return self._tracking.apply_batches(digest, batches, segment.spared_until)
         except FormatError:
             if fetched:  # a refused segment leaves nothing behind

@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 _BATCH = 200
 """Objects in files of their own whose move is noted in one transaction: what an interruption may repeat."""
 
-_PACKS = 8
-"""Packs whose arrival is noted in one transaction, which looks at all that the remote holds."""
-
 _LOOKS = 3
 """How often a pull looks at the manifest, where what it wants was moved meanwhile."""
 
@@ -183,7 +180,6 @@ class _Download:
         self._source: ObjectStore = remote.objects()
         self._tracking = remote.tracking
         self._loose: list[Stored] = []
-        self._packs: list[Pack] = []
         self._gone: list[Digest] = []
         self._lacking: dict[Digest | None, str] = {}
 
@@ -200,7 +196,6 @@ class _Download:
                     self._note(result, repacker)
         finally:
             self._note_loose()
-            self._note_packs()
             run.finish()
         return self._gone
 
@@ -283,9 +278,8 @@ class _Download:
     def _note(self, result: Brought | CasstoreError, repacker: Repacker) -> None:
         if isinstance(result, CasstoreError):  # the remote or the disk fails: it will for the others too
             raise result
-        self._packs += result.packs
-        if len(self._packs) >= _PACKS:
-            self._note_packs()
+        for pack in result.packs:
+            self._local.adopt(pack, used=now())
         for known, frame in result.frames:
             repacker.add(known, frame)
         self._loose += result.objects
@@ -294,11 +288,6 @@ class _Download:
         self._run.fail(result.failures, passing=result.waiting)
         self._gone += result.gone
         self._run.advance(result.count, result.stored, packs=len(result.packs))
-
-    def _note_packs(self) -> None:
-        if self._packs:
-            self._local.adopt_pulled(self._packs, self._tracking.id, used=now())
-            self._packs = []
 
     def _note_loose(self) -> None:
         if self._loose:

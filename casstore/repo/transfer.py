@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -46,15 +47,20 @@ def parallel(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def prefetched(items: Iterator[T]) -> Generator[T, None, None]:
-    """Yield `items`, each next one of which is made in a thread while the caller works on one.
+def prefetched(items: Iterator[T], ahead: int = 1) -> Generator[T, None, None]:
+    """Yield `items`, the next ones of which are made in a thread while the caller works on one.
 
     What makes them must not use the index: the caller may be in a transaction, and would wait for ever.
+
+    Args:
+        items: The items.
+        ahead: How many are made before they are asked for. Where little work is in each, only several let the
+            thread go on while the caller does, rather than by turns with it.
     """
     with _one_thread() as begin:
-        coming = begin(lambda: next(items, None))
-        while (item := coming()) is not None:
-            coming = begin(lambda: next(items, None))
+        coming = deque(begin(lambda: next(items, None)) for _ in range(ahead))
+        while (item := coming.popleft()()) is not None:
+            coming.append(begin(lambda: next(items, None)))
             yield item
 
 
