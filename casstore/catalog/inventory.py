@@ -209,6 +209,8 @@ SELECT EXISTS (SELECT 1 FROM wanted w CROSS JOIN entries e ON e.key = w.id WHERE
     AND e.object IS NOT NULL AND (length(e.refs) > 0 OR {_AWAY.format("e.object")}))
 """
 
+_DUE = f"{_NUMBER} SELECT count(*) FROM wanted WHERE remote = ?1 AND kind = 0 AND {_WANTING}"
+
 _SETTLE = f"{_NUMBER} DELETE FROM wanted WHERE remote = ?1 AND kind = 0 AND NOT {_WANTING}"
 
 _SETTLE_ALL = "DELETE FROM wanted WHERE remote = ?1 AND kind = 0"
@@ -268,6 +270,15 @@ def offered(index: Index, remote: int, besides: Iterable[int] = ()) -> Offered:
         query = moving + _TO_FETCH.format(where=_BESIDES)
         objects = _unique(_rows(connection, query, remote, json.dumps(list(besides))))
         return Offered(objects, packs_of(connection, (row.pack for row in objects)))
+
+
+def entries_due(index: Index, remote: int) -> int:
+    """Return how many entries a pull should bring the objects of; what is here by now it need not."""
+    with index.reading() as connection:
+        if not connection.execute(_COUNT.format("wanted"), (remote,)).fetchone()[0]:
+            return 0
+        deepest = _deepest(connection, remote, "wanted")
+        return int(connection.execute(_DUE.format(deepest=deepest), (remote,)).fetchone()[0])
 
 
 def wanted_in(index: Index, remote: int, pack: int) -> list[Digest]:

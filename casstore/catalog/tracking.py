@@ -292,14 +292,6 @@ class Tracking:
         for statement in statements.LOOK_ELSEWHERE:
             connection.execute(statement, (self.id,))
 
-    # Pull
-
-    def due(self) -> int:
-        """Return how many entries a pull should bring the objects of."""
-        with self._index.reading() as connection:
-            query = "SELECT count(*) FROM wanted WHERE remote = ? AND kind = 0"
-            return int(connection.execute(query, (self.id,)).fetchone()[0])
-
     def _find(self) -> int | None:
         with self._index.reading() as connection:
             row = connection.execute("SELECT id FROM remotes WHERE url = ?", (self._url,)).fetchone()

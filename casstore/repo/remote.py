@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from casstore.backends import open_backend
+from casstore.catalog.inventory import entries_due
 from casstore.catalog.tracking import Tracking
 from casstore.digest import Digest
 from casstore.errors import FormatError, NotFoundError, RemoteGoneError
@@ -151,7 +152,7 @@ class Remote:
 
     def _take_over(self, known: set[Digest], listed: list[Listed]) -> tuple[Refreshed, bool]:
         contact = self._contact(len(listed))  # a store that must not be read is refused before it is
-        due = self.tracking.due()
+        due = entries_due(self._local.index, self.tracking.id)
         taken = self._reader().take_over(known, listed)
         return Refreshed(contact, taken.entries, due, taken.failures, tuple(listed)), taken.gone
 

@@ -389,6 +389,30 @@ def test_manifest_only_pull_fetches_on_use(store: Repository, opened: Open, url:
     assert answers(other) == expected(*range(6))
 
 
+@pytest.mark.parametrize("rebuilt", [True, False], ids=["after a rebuild", "after reads"])
+def test_what_is_here_is_not_foreseen(
+    store: Repository, opened: Open, folder_url: str, tmp_path: Path, rebuilt: bool
+) -> None:
+    """A plan counts no entry whose objects came meanwhile, or were here when the manifest was read anew."""
+    for number in range(4):
+        store.put_entry(key(number), answer(number), refs=[b"request %d" % number])
+    store.push(folder_url)
+    other = opened("other")
+    other.pull(folder_url, manifest_only=not rebuilt)
+    if rebuilt:
+        other.rebuild()
+    missing = 0 if rebuilt else 3
+    other.plan_pull(folder_url)
+    if missing:
+        other.read_entry(key(0))
+        other.get(digest_of(b"request 0"))
+    plan = other.plan_pull(folder_url)
+    assert (plan.entries, plan.count) == (missing, 2 * missing)
+    report = other.pull(folder_url)
+    assert (report.entries, report.objects) == (plan.entries, plan.count)
+    assert dump(tmp_path / "other")["wanted"] == []
+
+
 def test_capped_pull_brings_the_newest(
     store: Repository, opened: Open, folder_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
