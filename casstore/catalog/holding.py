@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterable
+
 from casstore.catalog import statements
-from casstore.catalog.index import Index
+from casstore.catalog.index import Index, remove_objects
 from casstore.catalog.rows import stored_from
 from casstore.digest import Digest
 from casstore.store.sealed import Stored
@@ -13,6 +16,13 @@ def unlearn_segment(index: Index, segment: Digest) -> None:
     """Note that a segment is no longer here, so that it is fetched again from the remotes that have it."""
     with index.writing() as connection:
         connection.execute("DELETE FROM remote_segments WHERE segment = ?", (bytes.fromhex(segment),))
+
+
+def lose_objects(connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:
+    """Note that objects are gone which should be here: a pull from a remote that has them brings them."""
+    lost = list(digests)
+    remove_objects(connection, lost)
+    connection.executemany(statements.WANT_AGAIN, [(bytes.fromhex(digest),) for digest in lost])
 
 
 def is_held(index: Index, digest: Digest) -> bool:

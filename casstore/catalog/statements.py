@@ -231,6 +231,12 @@ WANT_KEPT = """
 INSERT OR IGNORE INTO wanted SELECT ?1, 1, ?2 WHERE NOT EXISTS (SELECT 1 FROM objects WHERE digest = ?2)
 """
 
+# CROSS JOIN: one look-up in each remote, as in HELD.
+WANT_AGAIN = """
+INSERT OR IGNORE INTO wanted SELECT h.remote, 1, h.object
+FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = ?
+"""
+
 PEND_CLAIM = "INSERT OR REPLACE INTO pending(remote, kind, id) SELECT id, 0, ? FROM remotes"
 
 PEND_KEPT = "INSERT OR REPLACE INTO pending(remote, kind, id) SELECT id, 1, ? FROM remotes"

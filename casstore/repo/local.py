@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from casstore.backends.atomic import sync_file
 from casstore.backends.local import LocalBackend
-from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack_here, remove_objects
+from casstore.catalog.index import Index, now, put_claim, put_objects, put_pack_here
 from casstore.catalog.journal import Journal
 from casstore.catalog.records import Claim, Kept
 from casstore.digest import Digest, digest_of
@@ -237,18 +237,22 @@ class Local:
 
             doubt_member(self, known, known.place)
             return
+        self._doubt_file(digest)
+
+    def _doubt_file(self, digest: Digest) -> None:
+        from casstore.catalog.holding import lose_objects
+
         name = self.objects.name(digest)
         with self.index.writing() as connection:
-            kept = self.index.is_kept(digest)
-            remove_objects(connection, [digest])
             try:
                 found = examine(self.path(name), Stored(digest, UNKNOWN, 0))
             except FileNotFoundError:
-                return
+                lose_objects(connection, [digest])
             except IntegrityError:
+                lose_objects(connection, [digest])
                 self.quarantine(name)
-                return
-            put_objects(connection, [found], used=now(), kept=kept)
+            else:
+                put_objects(connection, [found], used=now())
 
     def doubt_pack(self, digest: Digest) -> None:
         """Look again at a pack that could not be read as the index believes, and correct the belief."""
@@ -258,9 +262,11 @@ class Local:
 
     def disbelieve(self, known: Stored) -> None:
         """Stop believing in an object that cannot be read here and is not to be mended."""
+        from casstore.catalog.holding import lose_objects
+
         with self.index.writing() as connection:
             if self.index.known(known.digest) == known:
-                remove_objects(connection, [known.digest])
+                lose_objects(connection, [known.digest])
 
     def quarantine(self, name: str) -> None:
         """Move a file out of the store, into the quarantine folder."""

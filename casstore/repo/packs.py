@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from casstore.catalog.index import put_pack, remove_objects
+from casstore.catalog.holding import lose_objects
+from casstore.catalog.index import put_pack
 from casstore.catalog.packed import is_pack_here, leave_pack, members_of, move_objects, packs_here
 from casstore.errors import IntegrityError, NotFoundError
 from casstore.repo.packing import write_pack
@@ -135,7 +136,7 @@ def _lose(local: Local, lost: Iterable[Stored]) -> None:
     with local.index.writing() as connection:
         for known in _found_again(local, gone):
             move_objects(connection, [(gone.pop(known.digest), known)])
-        remove_objects(connection, gone)
+        lose_objects(connection, gone)
 
 
 def _found_again(local: Local, gone: dict[Digest, Stored]) -> Iterator[Stored]:

@@ -107,12 +107,13 @@ def plan_pull(
     missing = dictionaries or {}
     room -= sum(each.pack.stored for each in taken)
     fetched, over = _fitting(offered.objects, room)
-    loose = tuple(stored_of(row, offered.packs) for row in fetched if row.pack is None)
     more, ranges = _packs(fetched, offered.packs, room - sum(row.stored for row in fetched))
     whole = [*taken, *more]
     needed = {each.pack.dictionary for each in whole}
     needed |= {each.members[0].place.dictionary for each in ranges if each.members[0].place is not None}
-    fetching = tuple(sorted((digest, size) for digest, size in missing.items() if digest in needed))
+    fetching = {digest: size for digest, size in missing.items() if digest in needed}
+    fetched = [row for row in fetched if row.digest not in fetching]  # it comes first, and once
+    loose = tuple(stored_of(row, offered.packs) for row in fetched if row.pack is None)
     requests = contact_requests(contact)
     requests["GET"] += sum(count_fetches(known, contact.part_size) for known in loose)
     requests["GET"] += len(whole) + len(ranges) + len(fetching)
@@ -125,12 +126,12 @@ def plan_pull(
         sum(known.stored for known in loose)
         + sum(each.pack.stored for each in whole)
         + sum(each.length for each in ranges)
-        + sum(size for _, size in fetching),
+        + sum(fetching.values()),
         len(over),
         loose=loose,
         whole=tuple(whole),
         ranges=tuple(ranges),
-        dictionaries=fetching,
+        dictionaries=tuple(sorted(fetching.items())),
         over=tuple(over),
         unlisted=sum(each.objects for each in taken),
     )

@@ -198,7 +198,10 @@ class Repository(Content):
     # Care
 
     def verify(self, *, on_event: OnEvent = ignore) -> VerifyReport:
-        """Read every object and segment stored here, and compare each with its digest."""
+        """Read every object and segment stored here, and compare each with its digest.
+
+        What is bad or gone is wanted again: the next pull from a remote that holds it brings it.
+        """
         from casstore.repo.verify import verify
 
         return verify(self.local, on_event)

@@ -24,7 +24,7 @@ def test_verify_of_a_sound_store(casstore: Run) -> None:
     add_entry(1)
     assert re.fullmatch(r"checked 2 objects \(\d+ B\), 0 segments: all good\n", casstore("verify").stdout)
     told = casstore("verify", "--json").json()
-    assert set(told) == {"objects", "packs", "segments", "bytes", "failures"}
+    assert set(told) == {"objects", "packs", "segments", "bytes", "lost", "held", "failures"}
     assert (told["objects"], told["packs"], told["failures"]) == (2, 0, [])
 
 
@@ -87,6 +87,22 @@ def test_verify_json_lists_what_fails(casstore: Run, home: Path) -> None:
     (failure,) = casstore("verify", "--json", code=1).json()["failures"]
     assert set(failure) == {"name", "reason"}
     assert failure["name"] == name
+
+
+def test_verify_says_what_was_lost_and_what_brings_it_back(casstore: Run, home: Path) -> None:
+    """How much of it a remote holds, and the command; then that command does."""
+    add_entry(1)
+    casstore("push", "./remote")
+    add_entry(2)
+    for path in (home / "store" / "objects").rglob("*.zst"):
+        path.unlink()
+    outcome = casstore("verify", code=1)
+    assert re.search(r"\nchecked 0 objects \(\d+ B\), 1 segment: 4 failures\n", outcome.stdout)
+    assert outcome.stderr == (
+        "casstore: 4 objects lost; a remote holds 2: run casstore pull; 2 known nowhere else\n"
+    )
+    assert casstore("pull", "./remote").stdout.startswith("pulled 2 objects in 1 pack")
+    assert casstore("verify").stdout.startswith("checked 2 objects")
 
 
 def test_rebuild_finds_everything_again(casstore: Run) -> None:

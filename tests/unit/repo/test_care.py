@@ -23,6 +23,8 @@ from casstore.repo.evict import evict, remove
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE
 from casstore.store.sealed import Stored, examine
+from tests.conftest import Bucket
+from tests.s3 import Server
 from tests.stores import answer, answers, damage, dump, files, fill, key, noise
 from tests.unit.repo.conftest import Open
 
@@ -74,9 +76,10 @@ def test_every_flipped_byte_is_found(
             (failure,) = store.verify().failures
             assert failure.name == name
             assert not (store.path / name).exists()
-            store.pull(folder_url)
             if name.startswith("objects"):
                 store.get(digest_of(b"an answer, an answer, an answer"))
+            else:
+                store.pull(folder_url)
             assert store.verify().failures == ()
     assert answers(store) == {key(1): b"an answer, an answer, an answer"}
 
@@ -99,6 +102,107 @@ def test_verify_finds_missing_and_stray_files(store: Repository) -> None:
         paths[0].relative_to(store.path).as_posix(),
     }
     assert [store.has(digest_of(answer(number))) for number in range(3)] == [False, True, True]
+
+
+def files_of(store: Repository) -> list[Path]:
+    """Return the files of a store that hold answers: not the dictionary of its packs."""
+    here = [store.local.index.known(digest_of(answer(number))) for number in range(1500)]
+    objects = store.local.objects
+    names = {
+        objects.name(known.digest) if known.place is None else objects.pack_name(known.place.pack)
+        for known in here
+        if known is not None
+    }
+    return sorted(store.path / name for name in names)
+
+
+def damage_frame(store: Repository, pack: Path) -> None:
+    """Flip a bit of one answer in a pack."""
+    known = store.local.index.known(digest_of(answer(1)))
+    assert known is not None
+    assert known.place is not None
+    damage(pack, known.place.offset + known.stored // 2)
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone"])
+@pytest.mark.parametrize("count", [3, 1500], ids=["without a dictionary", "with a dictionary"])
+def test_pull_brings_what_verify_found_lost(
+    store: Repository, opened: Open, bucket: Bucket, requests_log: Server, harm: str, count: int
+) -> None:
+    """What is lost of a pack that went bad or is gone comes in one request, and then there is nothing."""
+    for number in range(count):
+        store.put_entry(key(number), answer(number), refs=[b"request %d" % number])
+    by_hand = store.put(b"by hand")
+    store.push(bucket.url)
+    other = opened("other")
+    other.pull(bucket.url)
+    before = {each.digest for each in other.objects()}
+    (pack,) = files_of(other)
+    if harm == "gone":
+        pack.unlink()
+    else:
+        damage_frame(other, pack)
+    report = other.verify()
+    assert len(report.failures) == 1
+    assert report.lost == report.held == (2 * count + 1 if harm == "gone" else 1)
+    plan = other.plan_pull(bucket.url)
+    requests_log.clear()
+    pulled = other.pull(bucket.url)
+    assert (pulled.objects, pulled.failures) == (report.lost, ())
+    assert pulled.requests == plan.requests == requests_log.verbs() == {"LIST": 1, "GET": 1}
+    assert other.pull(bucket.url).requests == {"LIST": 1}
+    assert {each.digest for each in other.objects()} == before
+    assert other.get(by_hand) == b"by hand"
+    assert other.verify().failures == ()
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "with its pack"])
+def test_pull_brings_a_lost_dictionary_once(
+    store: Repository, opened: Open, bucket: Bucket, requests_log: Server, beside: bool
+) -> None:
+    """Be it wanted for itself alone, or needed by what is lost as well."""
+    fill(store, range(1500))
+    store.push(bucket.url)
+    other = opened("other")
+    other.pull(bucket.url)
+    (dictionary,) = files(other.path, "objects")
+    damage(other.path / dictionary)
+    if beside:
+        for path in files_of(other):
+            path.unlink()
+    other.verify()
+    plan = other.plan_pull(bucket.url)
+    requests_log.clear()
+    assert other.pull(bucket.url).requests == plan.requests == requests_log.verbs()
+    assert requests_log.verbs() == {"LIST": 1, "GET": 1 + beside}
+    assert other.pull(bucket.url).requests == {"LIST": 1}
+    assert other.verify().failures == ()
+
+
+def test_what_no_remote_holds_is_lost_for_good(store: Repository, folder_url: str) -> None:
+    """A pull asks for none of it, and verify tells it from what a remote holds."""
+    fill(store, range(2))
+    store.push(folder_url)
+    fill(store, range(2, 5))
+    for path in files_of(store):
+        damage(path)
+    report = store.verify()
+    assert (report.objects, report.lost, report.held) == (5, 5, 2)
+    assert store.pull(folder_url).objects == 2
+    assert store.pull(folder_url).requests == {"LIST": 1}
+    assert answers(store) == {key(number): answer(number) if number < 2 else None for number in range(5)}
+
+
+def test_objects_of_a_bad_pack_are_counted(store: Repository) -> None:
+    """As what they are: read one by one, and saved or lost."""
+    fill(store, range(50))
+    store.repack()
+    (pack,) = files_of(store)
+    damage_frame(store, pack)
+    report = store.verify()
+    assert (report.objects, report.packs, report.lost, report.held) == (50, 1, 1, 0)
+    (failure,) = report.failures
+    assert failure.reason.endswith("does not fit its digest; of its objects 49 saved, 1 lost")
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["files of their own", "in a pack"])
