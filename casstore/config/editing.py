@@ -142,7 +142,8 @@ def add_remote(
         remotes = document.setdefault("remotes", tomlkit.table(is_super_table=True))
         if name in remotes:
             raise ConfigError(
-                f"there is a remote {name!r} already; remove it first: casstore remote remove {name}"
+                f"there is a remote {name!r} already; to change where it is: casstore config set"
+                f" remotes.{name}.url URL; or remove it first: casstore remote remove {name}"
             )
         if default or not remotes:
             document["default_remote"] = name

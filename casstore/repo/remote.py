@@ -124,9 +124,9 @@ class Remote:
         """
         if self._is_gone():
             raise RemoteGoneError(
-                f"there is no store at {self.backend.url} any more, though there was one: if it is a folder,"
-                f" see that it is mounted; if it was removed for good, begin it anew with what is here:"
-                f" casstore push --anew {self.name}"
+                f"there is no store at {self.backend.url} any more, though there was one: check the"
+                f" URL and, if it is a folder, see that it is mounted; if it was removed for good, begin it"
+                f" anew with what is here: casstore push --anew {self.name}"
             )
 
     def _refresh(self, *, anew: bool = False) -> tuple[Refreshed, bool]:

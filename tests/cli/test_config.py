@@ -102,3 +102,15 @@ def test_a_bad_remote_is_refused(casstore: Run, home: Path) -> None:
     assert "hunter2" not in keyed
     assert "no remote is called" in casstore("remote", "remove", "other", code=1).stderr
     assert (home / "store" / "config.toml").read_bytes() == before
+
+
+def test_a_taken_name_says_how_to_change_its_url(casstore: Run, home: Path) -> None:
+    """By a command that does so and leaves the name and the default as they are."""
+    casstore("remote", "add", "team", "s3://buckte")
+    told = casstore("remote", "add", "team", "./bucket", code=1).stderr
+    assert told == (
+        "casstore: there is a remote 'team' already; to change where it is: casstore config set"
+        " remotes.team.url URL; or remove it first: casstore remote remove team\n"
+    )
+    casstore("config", "set", "remotes.team.url", "./bucket")
+    assert casstore("remote", "list").stdout == f"team  file://{home}/bucket  default\n"

@@ -193,8 +193,8 @@ def test_a_remote_that_is_gone_is_an_error_that_says_what_to_do(
     told = casstore(command, code=1).stderr
     assert told == (
         f"casstore: there is no store at {(home / 'remote').as_uri()} any more, though there was one:"
-        " if it is a folder, see that it is mounted; if it was removed for good, begin it anew with what is"
-        " here: casstore push --anew team\n"
+        " check the URL and, if it is a folder, see that it is mounted; if it was removed for good, begin it"
+        " anew with what is here: casstore push --anew team\n"
     )
     assert not (home / "remote").exists()
     casstore("push", "--anew", "--dry-run", code=2)
