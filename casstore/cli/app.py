@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from casstore.cli import output
-from casstore.config import store_path
+from casstore.config import Config, resolve_remote, store_path
+from casstore.errors import NotFoundError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,3 +45,25 @@ class Application:
         from casstore.repo.repository import Repository
 
         return Repository.open(self.folder, create=create, on_event=output.warn)
+
+    def repository_for(self, remote: str | None) -> Repository:
+        """Open the store to bring into it what a remote has; see `repository`.
+
+        It is made where there is none, unless there is none at the remote either.
+
+        Args:
+            remote: The remote's name, URL or path; None for the one that is configured.
+
+        Raises:
+            NotFoundError: There is neither.
+        """
+        from casstore.repo.remote import find_store
+
+        try:
+            return self.repository()
+        except NotFoundError:
+            config = Config.load(self.folder)
+            found = find_store(resolve_remote(config, remote), durable=config.durable)
+            repository = self.repository(create=True)
+            repository.meet(found)
+            return repository

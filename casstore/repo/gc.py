@@ -135,7 +135,7 @@ class _Collector:
             distrust(self._remote)
             refreshed = self._remote.refresh()
             report = GcReport(self._remote.name, failures=refreshed.failures)
-            if refreshed.failures or refreshed.contact.empty:
+            if refreshed.failures:
                 return report
             replaced = self._remote.tracking.replaced()
             live = [each for each in refreshed.listed if each.digest not in replaced]

@@ -82,7 +82,7 @@ class Contact:
     Attributes:
         remote: Its name.
         segments: Segments it lists.
-        first: It was not met before, so its marker is to be read.
+        first: It was not met before, or has no segments, so its marker is to be read.
         empty: It has no marker yet, so a push is to write one.
         packs: Its marker says that it may hold packs.
         part_size: See `Backend.part_size`.

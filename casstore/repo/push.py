@@ -67,7 +67,7 @@ def push(
     local = repository.local
     with local.index.in_bulk(), recovered(local) as claimed:
         distrust(remote)
-        refreshed = remote.refresh(anew=anew)
+        refreshed = remote.refresh(first=True, anew=anew)
         plan = planned_push(local, remote, refreshed)
         remote.tracking.unpend(plan.lost, plan.lost_kept)
         if plan.publishes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,14 @@ from casstore.digest import Digest
 from casstore.errors import FormatError, NotFoundError, RemoteGoneError
 from casstore.repo.manifest import Listed, ManifestReader, Vanished
 from casstore.repo.plan import Contact, Failure
-from casstore.store.layout import MARKER, segment_name
+from casstore.store.layout import MANIFEST, MARKER, segment_name
 from casstore.store.marker import PACKED, Marker, ensure_marker, read_marker, require_feature
 from casstore.store.objects import ObjectStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from casstore.backends.base import Backend
     from casstore.config import RemoteConfig
     from casstore.repo.local import Local
 
@@ -45,26 +47,77 @@ class Refreshed:
     listed: tuple[Listed, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A store at a remote, which was looked for before anything was made here for the sake of it.
+
+    Attributes:
+        config: The remote's URL and how to reach it.
+        backend: Its bytes.
+        marker: Its marker; None where that is lost, as whoever reads the manifest will say.
+    """
+
+    config: RemoteConfig
+    backend: Backend
+    marker: Marker | None
+
+
+def find_store(config: RemoteConfig, *, durable: bool) -> Found:
+    """Return the store at a remote, for a GET of its marker.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    with contextlib.ExitStack() as stack:
+        backend = stack.enter_context(contextlib.closing(_open(config, durable=durable)))
+        try:
+            marker = read_marker(backend)
+        except NotFoundError:
+            if not any(backend.list(MANIFEST)):
+                raise _no_store(config.name, config.url) from None
+            marker = None
+        stack.pop_all()
+    return Found(config, backend, marker)
+
+
+def _open(config: RemoteConfig, *, durable: bool) -> Backend:
+    return open_backend(
+        config.url,
+        endpoint=config.endpoint,
+        region=config.region,
+        profile=config.profile,
+        durable=durable,
+    )
+
+
+def _no_store(name: str, url: str) -> NotFoundError:
+    return NotFoundError(f"there is no store at {url}: check the spelling, or make one: casstore push {name}")
+
+
 class Remote:
     """A remote of the store `local`.
 
     Args:
         local: The local store.
         config: The remote's URL and how to reach it.
+        found: The store there, if it was looked for already.
     """
 
-    def __init__(self, local: Local, config: RemoteConfig) -> None:
+    def __init__(self, local: Local, config: RemoteConfig, found: Found | None = None) -> None:
         self.name = config.name
         self._local = local
-        self.backend = open_backend(
-            config.url,
-            endpoint=config.endpoint,
-            region=config.region,
-            profile=config.profile,
-            durable=local.durable,
-        )
+        self.backend = found.backend if found else _open(config, durable=local.durable)
         self.tracking = Tracking(local.index, config.identity)
+        if found and found.marker:
+            self.tracking.remember_marker(found.marker)
+        self._unreported = dict(self.backend.requests())
         self._marker = self.tracking.marker()
+
+    def begin_report(self) -> dict[str, int]:
+        """Return the requests that a report which begins now leaves out: all but those of `find_store`."""
+        sent, unreported = self.backend.requests(), self._unreported
+        self._unreported = {}
+        return {verb: count - unreported.get(verb, 0) for verb, count in sent.items()}
 
     def objects(self) -> ObjectStore:
         """Return the remote's objects, for reading.
@@ -94,18 +147,22 @@ class Remote:
             self.tracking.remember_marker(marker)
         return self._objects(marker)
 
-    def refresh(self, *, anew: bool = False) -> Refreshed:
+    def refresh(self, *, first: bool = False, anew: bool = False) -> Refreshed:
         """Take over what is new in the remote's manifest: one LIST, and one GET a new segment.
 
         A segment that is gone when it is asked for was collected meanwhile: then it is listed anew.
 
         Args:
+            first: Whether there may be no store yet, as before a first push.
             anew: Whether a remote that is gone is taken for a new one.
 
         Raises:
+            NotFoundError: There is no store, and `first` is false.
             RemoteGoneError: It is gone, and `anew` is false.
         """
         refreshed, gone = self._refresh(anew=anew)
+        if refreshed.contact.empty and not first:
+            raise _no_store(self.name, self.backend.url)
         for _ in range(_RELOOKS):
             if not gone:
                 break
@@ -176,18 +233,20 @@ class Remote:
 
     def _contact(self, segments: int) -> Contact:
         if self._marker is not None:
-            packs = PACKED in self._marker.features
-            return Contact(self.name, segments, packs=packs, part_size=self.backend.part_size)
+            return self._met(self._marker, segments)
         try:
-            marker = self._read_marker()
+            return self._met(self._read_marker(), segments)
         except NotFoundError:
             if segments:
                 raise FormatError(
                     f"{self.backend.url} has a manifest but no {MARKER}: restore it, or use another prefix"
                 ) from None
             return Contact(self.name, 0, first=True, empty=True, part_size=self.backend.part_size)
+
+    def _met(self, marker: Marker, segments: int) -> Contact:
         packs = PACKED in marker.features
-        return Contact(self.name, segments, packs=packs, part_size=self.backend.part_size)
+        # While it is empty, its marker is read each time: see `require`.
+        return Contact(self.name, segments, first=not segments, packs=packs, part_size=self.backend.part_size)
 
     def _objects(self, marker: Marker) -> ObjectStore:
         here = self._local.objects.dictionaries

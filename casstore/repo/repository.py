@@ -118,7 +118,9 @@ class Repository(Content):
 
     def plan_push(self, remote: str | None = None) -> Plan:
         """Return what `push` would do; the remote's manifest is read (one LIST, one GET a new segment)."""
-        return self.status(remote).push
+        from casstore.repo import sync
+
+        return sync.status(self, remote, first=True).push
 
     def plan_pull(self, remote: str | None = None, *, manifest_only: bool = False) -> Plan:
         """Return what `pull` would do; the remote's manifest is read (one LIST, one GET a new segment)."""
@@ -127,7 +129,11 @@ class Repository(Content):
         return sync.status(self, remote, manifest_only=manifest_only).pull
 
     def status(self, remote: str | None = None) -> Status:
-        """Return what a push and a pull would do, after reading the remote's manifest."""
+        """Return what a push and a pull would do, after reading the remote's manifest.
+
+        Raises:
+            NotFoundError: There is no store at the remote; see `plan_push` for what a first push would do.
+        """
         from casstore.repo import sync
 
         return sync.status(self, remote)
@@ -170,6 +176,9 @@ class Repository(Content):
             manifest_only: Bring no objects; each is fetched when it is first used.
             on_event: Told of the progress.
             workers: Requests under way at once.
+
+        Raises:
+            NotFoundError: There is no store at the remote.
         """
         from casstore.repo import sync
 
@@ -190,6 +199,9 @@ class Repository(Content):
             grace: Milliseconds for which something must have been doomed to be deleted.
             dry_run: Whether to do nothing but tell.
             on_event: Told of the progress.
+
+        Raises:
+            NotFoundError: There is no store at the remote.
         """
         from casstore.repo.gc import gc
 

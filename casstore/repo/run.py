@@ -63,7 +63,7 @@ class Run:
         self._remote = remote
         self._on_event = on_event
         self._begun = time.monotonic()
-        self._before = dict(remote.backend.requests())
+        self._before = remote.begin_report()
         self._objects = 0
         self._packs = 0
         self._bytes = 0

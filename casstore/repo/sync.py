@@ -36,12 +36,14 @@ class Status:
         return self.push.failures
 
 
-def status(repository: Repository, name: str | None, *, manifest_only: bool = False) -> Status:
-    """Return what a push and a pull would do."""
+def status(
+    repository: Repository, name: str | None, *, manifest_only: bool = False, first: bool = False
+) -> Status:
+    """Return what a push and a pull would do; `first`, also where there is no store yet."""
     remote = repository.remote(name)
     local = repository.local
     with recovered(local):
-        refreshed = remote.refresh()
+        refreshed = remote.refresh(first=first)
         return Status(
             planned_push(local, remote, refreshed, listed=True),
             planned_pull(repository, remote, refreshed, manifest_only=manifest_only, listed=True),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from casstore.config import Config
     from casstore.repo.local import Local
-    from casstore.repo.remote import Remote
+    from casstore.repo.remote import Found, Remote
     from casstore.store.sealed import Place, Stored
 
 FLUSH_AT = 1000
@@ -83,6 +83,12 @@ class Tiers:
         if config.identity not in self._remotes:
             self._remotes[config.identity] = Remote(self.local, config)
         return self._remotes[config.identity]
+
+    def meet(self, found: Found) -> None:
+        """Take over a remote where a store was found before this one was opened."""
+        from casstore.repo.remote import Remote
+
+        self._remotes[found.config.identity] = Remote(self.local, found.config, found)
 
     def _identified(self, identity: str) -> Remote:
         """Return the remote that the index knows by its identity: one in use, configured, or a mere URL."""

@@ -78,6 +78,7 @@ def test_json_has_the_documented_fields(casstore: Run, command: str, array: str 
     key = add_entry(1)
     casstore("put", "-", stdin=b"hello\n")
     casstore("remote", "add", "team", "./remote")
+    casstore("--store", "remote", "init")
     casstore("export", "-o", "entries.jsonl")
     more: dict[str, list[str]] = {
         "show": [key],

@@ -182,6 +182,36 @@ def test_a_bad_segment_is_told_and_fails(casstore: Run, team: str, home: Path) -
     assert [failure["name"] for failure in told["failures"]] == [f"manifest/{'0' * 64}.zst"]
 
 
+@pytest.mark.parametrize("command", ["pull", "pull --dry-run", "status", "gc", "gc --dry-run"])
+def test_a_place_without_a_store_is_an_error_that_says_what_to_do(
+    casstore: Run, team: str, home: Path, command: str
+) -> None:
+    """Nothing is made there, and a push makes a store."""
+    told = (
+        f"casstore: there is no store at {(home / 'remote').as_uri()}: check the spelling, or make one:"
+        " casstore push team\n"
+    )
+    add_entry(1)
+    assert casstore(*command.split(), team, code=1).stderr == told
+    assert not (home / "remote").exists()
+    casstore("push", team)
+    casstore(*command.split(), team)
+
+
+def test_a_pull_from_nowhere_makes_no_store(casstore: Run, home: Path) -> None:
+    """Nor does one whose remote cannot be understood; one from a store makes it."""
+    told = casstore("--store", "other", "pull", "./nowhere", code=1).stderr
+    assert told.startswith(f"casstore: there is no store at file://{home}/nowhere: ")
+    casstore("--store", "other", "pull", "nowhere", code=1)
+    assert not (home / "other").exists()
+    add_entry(1)
+    casstore("push", "./somewhere")
+    assert casstore("--store", "other", "pull", "./somewhere").stdout.startswith("pulled 2 objects")
+    (home / "somewhere" / "casstore.json").unlink()
+    told = casstore("--store", "another", "pull", "./somewhere", code=1).stderr
+    assert "has a manifest but no casstore.json" in told
+
+
 @pytest.mark.parametrize("command", ["push", "pull", "status", "gc"])
 def test_a_remote_that_is_gone_is_an_error_that_says_what_to_do(
     casstore: Run, team: str, home: Path, command: str
@@ -222,5 +252,8 @@ def test_sync_through_a_bucket(casstore: Run, bucket: Bucket, requests_log: Serv
     requests_log.clear()
     assert casstore("push", "--json").json()["requests"]["LIST"] == 1
     assert dict(requests_log.verbs()) == {"LIST": 1}
+    requests_log.clear()
     pulled = casstore("--store", "other", "pull", bucket.url, "--json").json()
     assert (pulled["objects"], pulled["entries"]) == (2, 1)
+    assert {verb: count for verb, count in pulled["requests"].items() if count} == dict(requests_log.verbs())
+    assert dict(requests_log.verbs()) == {"LIST": 1, "GET": 3}  # marker, segment, pack

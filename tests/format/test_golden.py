@@ -122,7 +122,7 @@ def test_it_is_upgraded_where_it_stands(golden: Path, tmp_path: Path) -> None:
     with Repository.open(golden) as repository:
         assert answers(repository) == ANSWERS
         repository.put_entry(key("new"), b"a new one")
-        assert not repository.status((tmp_path / "remote").as_uri()).push.failures
+        assert not repository.plan_push((tmp_path / "remote").as_uri()).failures
     assert (golden / "casstore.json").read_bytes() == marker
     with Repository.open(golden) as repository:
         repository.push((tmp_path / "remote").as_uri())

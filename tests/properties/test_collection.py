@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from casstore.backends.base import Backend
+from casstore.backends.local import LocalBackend
 from casstore.catalog.holding import is_held
 from casstore.catalog.merge import merge as merged
 from casstore.catalog.records import Claim, Entry
@@ -26,6 +27,7 @@ from casstore.digest import Digest, Key, digest_of
 from casstore.errors import NotFoundError
 from casstore.repo import manifest, merge, plan_gc, plan_merge
 from casstore.repo.repository import Repository
+from casstore.store.marker import ensure_marker
 from tests.clock import running_clock
 from tests.doubles import Crash, CrashingBackend
 from tests.stores import answer, key
@@ -45,6 +47,7 @@ class Team(RuleBasedStateMachine):
         """Open new stores, under limits that a few entries reach."""
         self.folder = Path(tempfile.mkdtemp(prefix="team-"))
         self.remote = self.folder / "remote"
+        ensure_marker(LocalBackend(self.remote))  # else nobody could pull before the first push
         self.stack = ExitStack()
         self.clock = self.stack.enter_context(running_clock())
         for module, name, value in (

@@ -21,11 +21,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from casstore.backends.open import open_backend
 from casstore.catalog.merge import merge, rank
 from casstore.catalog.records import Claim, Entry
 from casstore.digest import Digest, Key, digest_of
 from casstore.errors import NotFoundError
 from casstore.repo.repository import Repository
+from casstore.store.marker import ensure_marker
 from tests.stores import answer, key
 
 STORES = st.integers(0, 2)
@@ -44,6 +46,7 @@ class Team(RuleBasedStateMachine):
         """Open new stores."""
         self.folder = Path(tempfile.mkdtemp(prefix="team-"))
         self.url = (self.folder / "remote").as_uri()
+        ensure_marker(open_backend(self.url))  # else nobody could pull before the first push
         self.stores = [self._open(number) for number in range(self.count)]
         self.known: list[list[Claim]] = [[] for _ in self.stores]
         self.remote: list[Claim] = []

@@ -45,7 +45,7 @@ def pull(
     REMOTE is a name (see casstore remote), a URL or a path; without it, CASSTORE_REMOTE, else the
     default. A pull that was stopped anywhere is completed by the next one. Nothing new costs one request.
     """
-    with app.repository(create=True) as repo:
+    with app.repository_for(remote) as repo:
         chosen = resolve_remote(repo.config, remote)
         if dry_run:
             print_plan(ctx, repo.plan_pull(chosen.name, manifest_only=manifest_only), as_json=as_json)

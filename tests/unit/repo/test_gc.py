@@ -703,8 +703,9 @@ def test_a_dictionary_that_is_nowhere_stops_nobody_who_has_the_objects(
     check(opened, folder_url, {key(number): answer(number) for number in range(150, 200)})
 
 
-def test_an_empty_remote(store: Repository, folder_url: str) -> None:
+def test_an_empty_remote(store: Repository, opened: Open, folder_url: str) -> None:
     """There is nothing to collect."""
+    opened("remote")
     report = store.gc(folder_url)
     assert (report.deleted, report.doomed, report.missing, report.failures) == (0, 0, 0, ())
 

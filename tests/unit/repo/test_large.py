@@ -306,7 +306,7 @@ def test_old_partial_files_are_swept(store: Repository, bucket: Bucket) -> None:
     for path in (old, young):
         path.write_bytes(b"frames")
     os.utime(old, (0, time.time() - 25 * 3600))
-    store.status(bucket.url)
+    store.plan_push(bucket.url)
     assert [path.name for path in store.local.spool.iterdir()] == [young.name]
 
 

@@ -26,6 +26,7 @@ from casstore.repo import remote as remote_module
 from casstore.repo.recover import add_segment
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE
+from casstore.store.marker import ensure_marker
 from tests.conftest import Bucket
 from tests.doubles import Crash, CrashingBackend, FaultyBackend, RecordingBackend
 from tests.s3 import Server
@@ -330,7 +331,7 @@ def test_status_predicts_requests_and_bytes(
     for change in (None, 2000, 2001, None):
         if change is not None:
             store.put_entry(key(change), answer(change), refs=[answer(0), b"ref %d" % change])
-        plan = store.status(bucket.url).push
+        plan = store.plan_push(bucket.url)
         before = stored()
         requests_log.clear()
         report = store.push(bucket.url)
@@ -348,10 +349,11 @@ def test_status_predicts_requests_and_bytes(
 
 
 def test_plans_of_an_empty_remote(store: Repository, bucket: Bucket, requests_log: Server) -> None:
-    """Against an empty bucket too, status predicts what an empty push, a pull and a push then send."""
+    """Against an empty bucket too, a plan predicts what an empty push, a pull and a push then send."""
     plan = store.plan_push(bucket.url)
     requests_log.clear()
     assert store.push(bucket.url).requests == requests_log.verbs() == plan.requests
+    ensure_marker(open_backend(bucket.url))
     plan = store.plan_pull(bucket.url)
     requests_log.clear()
     assert store.pull(bucket.url).requests == requests_log.verbs() == plan.requests
@@ -478,6 +480,22 @@ def test_two_remotes(store: Repository, opened: Open, tmp_path: Path) -> None:
 
 
 # What may be wrong with a remote
+
+
+def test_place_without_a_store_is_told(
+    store: Repository, opened: Open, bucket: Bucket, requests_log: Server
+) -> None:
+    """Who would read is told, for a LIST and the marker; nothing is made, until somebody pushes."""
+    other = opened("other")
+    for operation in (other.pull, other.plan_pull, other.status, other.gc):
+        requests_log.clear()
+        with pytest.raises(NotFoundError, match=rf"no store at {bucket.url}: .* casstore push {bucket.url}"):
+            operation(bucket.url)
+        assert requests_log.verbs() == {"LIST": 1, "GET": 1}
+    assert list(open_backend(bucket.url).list("")) == []
+    fill(store, [1])
+    assert store.plan_push(bucket.url).entries == store.push(bucket.url).entries == 1
+    assert other.pull(bucket.url).entries == 1
 
 
 def test_remote_that_is_gone_is_not_taken_for_a_new_one(
