@@ -187,10 +187,12 @@ _LACKS = f"({_AWAY} AND {_THERE})"
 # What is neither here nor known to be anywhere is waited for, until somebody sends it again and tells where.
 _AWAITED = f"({_AWAY} AND ({_THERE} OR {_NOWHERE}))"
 
-_LOST_ANSWERS = f"""
-SELECT DISTINCT lower(hex(e.object)) FROM wanted w CROSS JOIN entries e ON e.key = w.id
+_MISSING = f"""
+SELECT lower(hex(e.object)) FROM wanted w CROSS JOIN entries e ON e.key = w.id
 WHERE w.remote = ?1 AND w.kind = 0 AND e.object IS NOT NULL
     AND {_AWAY.format("e.object")} AND {_NOWHERE.format("e.object")}
+UNION SELECT lower(hex(w.id)) FROM wanted w
+WHERE w.remote = ?1 AND w.kind = 1 AND {_AWAY.format("w.id")} AND {_NOWHERE.format("w.id")}
 """
 
 _NUMBER = "WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < {deepest})"
@@ -300,10 +302,10 @@ def waiting_for(index: Index, remote: int, objects: Iterable[Digest]) -> int:
         return int(connection.execute(waiting, (remote,)).fetchone()[0])
 
 
-def lost_answers(index: Index, remote: int) -> list[Digest]:
-    """Return the answers that a pull should bring, and that are neither here nor known to be in a remote."""
+def missing_objects(index: Index, remote: int) -> list[Digest]:
+    """Return what a pull should bring, refs excepted, and is neither here nor believed to be in a remote."""
     with index.reading() as connection:
-        return [Digest(digest) for (digest,) in connection.execute(_LOST_ANSWERS, (remote,))]
+        return [Digest(digest) for (digest,) in connection.execute(_MISSING, (remote,))]
 
 
 def settle(index: Index, remote: int) -> bool:

@@ -27,6 +27,12 @@ _LEFT = {
 }
 
 
+_MISSING = (
+    "{} known at {}, but missing or damaged there when asked for, and in no other store that is known;"
+    " once restored there, run casstore pull --again"
+)
+
+
 def plan_fields(plan: Plan) -> dict[str, Any]:
     """Return the JSON of a plan."""
     moves = [{"digest": move.digest, "size": move.size, "stored": move.stored} for move in plan.objects]
@@ -41,6 +47,7 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
         "requests": _requests(plan.requests),
         "left": plan.left,
         "moves": moves,
+        **_missing_field(plan),
     }
 
 
@@ -58,6 +65,7 @@ def report_fields(report: Report) -> dict[str, Any]:
         "left": report.left,
         "seconds": report.seconds,
         "failures": failure_fields(report.failures),
+        **_missing_field(report),
     }
 
 
@@ -69,7 +77,7 @@ def print_plan(ctx: click.Context, plan: Plan, *, as_json: bool) -> NoReturn:
         note_failures(plan.failures)
         where = f"{_WHERE[plan.operation]} {plan.remote}"
         line(f"would {plan.operation} {_planned(plan)} {where}\n{by_verb(plan.requests)}")
-        _note_left(plan.operation, plan.left)
+        _note_left(plan)
     ctx.exit(1 if plan.failures else 0)
 
 
@@ -83,7 +91,7 @@ def finish(ctx: click.Context, report: Report, *, as_json: bool) -> NoReturn:
         what = _what(report.objects, report.packs, report.bytes, report.entries)
         line(f"{_DONE[report.operation]} {what} {where}")
         line(f"{by_verb(report.requests)}, {report.seconds:.2f} s")
-        _note_left(report.operation, report.left)
+        _note_left(report)
         if report.operation == "pull" and any("/" not in failure.name for failure in report.failures):
             note(REPAIR.format(report.remote))  # objects, not segments
     ctx.exit(1 if report.failures else 0)
@@ -92,6 +100,7 @@ def finish(ctx: click.Context, report: Report, *, as_json: bool) -> NoReturn:
 def print_direction(plan: Plan) -> None:
     """Print one direction of a status."""
     line(f"{plan.operation:<8}{_planned(plan)}\n{'':8}{by_verb(plan.requests)}")
+    _note_missing(plan)
 
 
 def _planned(plan: Plan) -> str:
@@ -106,9 +115,19 @@ def _what(objects: int, packs: int, size: int, entries: int) -> str:
     return f"{count(objects, 'object')}{inside} ({format_size(size)}), {count(entries, 'entry')}"
 
 
-def _note_left(operation: str, left: int) -> None:
-    if left:
-        note(_LEFT[operation].format(count(left, "object")))
+def _note_left(moved: Plan | Report) -> None:
+    if moved.left:
+        note(_LEFT[moved.operation].format(count(moved.left, "object")))
+    _note_missing(moved)
+
+
+def _note_missing(moved: Plan | Report) -> None:
+    if moved.missing:
+        note(_MISSING.format(count(moved.missing, "object"), moved.remote))
+
+
+def _missing_field(moved: Plan | Report) -> dict[str, int]:
+    return {"missing": moved.missing} if moved.operation == "pull" else {}
 
 
 def _requests(requests: Mapping[str, int]) -> dict[str, int]:

@@ -47,6 +47,8 @@ class Plan:
             used; on a push, those that are not here, be it that another remote holds them.
         failures: Segments of the remote that were refused when this was planned.
         unlisted: How many more objects are to move.
+        missing: On a pull, how many objects stay wanted, since the remote does not hold them as it said, nor
+            does another.
     """
 
     operation: str
@@ -58,6 +60,7 @@ class Plan:
     left: int
     failures: tuple[Failure, ...] = ()
     unlisted: int = 0
+    missing: int = 0
 
     @property
     def pack_count(self) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from casstore.catalog.index import now, put_objects
 from casstore.catalog.inventory import (
     Offered,
-    lost_answers,
+    missing_objects,
     offered,
     settle,
     shares,
@@ -74,13 +74,19 @@ class Brought:
 
 
 def pull(
-    repository: Repository, name: str | None, on_event: OnEvent, workers: int | None, *, manifest_only: bool
+    repository: Repository,
+    name: str | None,
+    on_event: OnEvent,
+    workers: int | None,
+    *,
+    manifest_only: bool,
+    again: bool = False,
 ) -> Report:
     """Bring what the remote has."""
     remote = repository.remote(name)
     run = Run("pull", remote, on_event, workers)
     with repository.local.index.in_bulk():
-        refreshed = remote.refresh()
+        refreshed = remote.refresh(again=again)
         plan = planned_pull(repository, remote, refreshed, manifest_only=manifest_only)
         run.entries = plan.entries
         if not manifest_only:
@@ -88,6 +94,7 @@ def pull(
             if settle(repository.local.index, remote.tracking.id):
                 run.fail(_not_inside(repository.local, remote, whole))
             remote.tracking.disbelieve(run.doubtful)
+            run.missing = len(missing_objects(repository.local.index, remote.tracking.id))
             tidy_packs(repository.local)
             with contextlib.suppress(BackendError):  # all is here already; another pull tries again
                 repository.local.index.shrink()
@@ -159,11 +166,12 @@ def planned_pull(
     known = tracking.sides({pack.dictionary for pack in packs if pack.dictionary is not None})
     absent = {digest: side.there.stored for digest, side in known.items() if side.there and not side.here}
     plan = plan_pull(refreshed.contact, found, room, absent, taken)
-    waited_for = [*plan.over, *lost_answers(index, tracking.id)] if refreshed.due else []
+    missing = missing_objects(index, tracking.id) if refreshed.due or listed else []
+    waited_for = [*plan.over, *missing] if refreshed.due else []
     behind = waiting_for(index, tracking.id, waited_for) if waited_for else 0
     new = refreshed.entries
     entries = max(new, new + refreshed.due - behind)
-    return replace(plan, entries=entries, failures=refreshed.failures)
+    return replace(plan, entries=entries, failures=refreshed.failures, missing=len(missing))
 
 
 def _moved(before: Sides, after: Sides) -> bool:

@@ -147,7 +147,7 @@ class Remote:
             self.tracking.remember_marker(marker)
         return self._objects(marker)
 
-    def refresh(self, *, first: bool = False, anew: bool = False) -> Refreshed:
+    def refresh(self, *, first: bool = False, anew: bool = False, again: bool = False) -> Refreshed:
         """Take over what is new in the remote's manifest: one LIST, and one GET a new segment.
 
         A segment that is gone when it is asked for was collected meanwhile: then it is listed anew.
@@ -155,19 +155,20 @@ class Remote:
         Args:
             first: Whether there may be no store yet, as before a first push.
             anew: Whether a remote that is gone is taken for a new one.
+            again: Whether all that its segments say is believed again, whatever was found to be otherwise.
 
         Raises:
             NotFoundError: There is no store, and `first` is false.
             RemoteGoneError: It is gone, and `anew` is false.
         """
-        refreshed, gone = self._refresh(anew=anew)
+        refreshed, gone = self._refresh(anew=anew, again=again)
         if refreshed.contact.empty and not first:
             raise _no_store(self.name, self.backend.url)
         for _ in range(_RELOOKS):
             if not gone:
                 break
-            again, gone = self._refresh()
-            refreshed = replace(again, entries=refreshed.entries + again.entries, due=refreshed.due)
+            more, gone = self._refresh()
+            refreshed = replace(more, entries=refreshed.entries + more.entries, due=refreshed.due)
         return refreshed
 
     def require(self) -> None:
@@ -186,30 +187,32 @@ class Remote:
                 f" anew with what is here: casstore push --anew {self.name}"
             )
 
-    def _refresh(self, *, anew: bool = False) -> tuple[Refreshed, bool]:
+    def _refresh(self, *, anew: bool = False, again: bool = False) -> tuple[Refreshed, bool]:
+        due = entries_due(self._local.index, self.tracking.id)
         known = self.tracking.segments()  # before the LIST: what is published meanwhile has not vanished
         listed = self._reader().listed()
         if not listed:  # as where a first push was interrupted, or all of it is gone
             if anew and self._is_gone():
-                return self._begin_anew(listed)
+                return self._begin_anew(listed, due)
             self.require()
+        if again:
+            return self._begin_anew(listed, due)
         try:
-            return self._take_over(known, listed)
+            return self._take_over(known, listed, due)
         except Vanished:
-            return self._begin_anew(listed)
+            return self._begin_anew(listed, due)
 
-    def _begin_anew(self, listed: list[Listed]) -> tuple[Refreshed, bool]:
+    def _begin_anew(self, listed: list[Listed], due: int) -> tuple[Refreshed, bool]:
         """Read a remote that was emptied, restored or replaced: nothing believed of it holds."""
         self.tracking.reset()
         self._marker = None
-        return self._take_over(set(), listed)
+        return self._take_over(set(), listed, due)
 
     def _reader(self) -> ManifestReader:
         return ManifestReader(self._local, self.backend, self.tracking)
 
-    def _take_over(self, known: set[Digest], listed: list[Listed]) -> tuple[Refreshed, bool]:
+    def _take_over(self, known: set[Digest], listed: list[Listed], due: int) -> tuple[Refreshed, bool]:
         contact = self._contact(len(listed))  # a store that must not be read is refused before it is
-        due = entries_due(self._local.index, self.tracking.id)
         taken = self._reader().take_over(known, listed)
         return Refreshed(contact, taken.entries, due, taken.failures, tuple(listed)), taken.gone
 

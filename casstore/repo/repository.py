@@ -166,6 +166,7 @@ class Repository(Content):
         remote: str | None = None,
         *,
         manifest_only: bool = False,
+        again: bool = False,
         on_event: OnEvent = ignore,
         workers: int | None = None,
     ) -> Report:
@@ -174,6 +175,7 @@ class Repository(Content):
         Args:
             remote: Its name or URL; by default the configured one.
             manifest_only: Bring no objects; each is fetched when it is first used.
+            again: Believe again that the remote holds what it did not: its files were restored.
             on_event: Told of the progress.
             workers: Requests under way at once.
 
@@ -182,7 +184,7 @@ class Repository(Content):
         """
         from casstore.repo import sync
 
-        return sync.pull(self, remote, on_event, workers, manifest_only=manifest_only)
+        return sync.pull(self, remote, on_event, workers, manifest_only=manifest_only, again=again)
 
     def gc(
         self,

@@ -30,6 +30,7 @@ class Report:
         seconds: Wall time.
         left: Objects that stay behind; see `Plan`.
         failures: What could not be moved or was refused.
+        missing: Objects that stay wanted, of a pull; see `Plan`.
     """
 
     operation: str
@@ -42,6 +43,7 @@ class Report:
     seconds: float
     left: int
     failures: tuple[Failure, ...]
+    missing: int = 0
 
 
 class Run:
@@ -57,6 +59,7 @@ class Run:
     def __init__(self, operation: str, remote: Remote, on_event: OnEvent, workers: int | None) -> None:
         self.workers = workers
         self.entries = 0
+        self.missing = 0
         self._failures: list[Failure] = []
         self._passing: set[str] = set()
         self._operation = operation
@@ -120,4 +123,5 @@ class Run:
             time.monotonic() - self._begun,
             plan.left,
             plan.failures + tuple(self._failures),
+            self.missing,
         )

@@ -154,18 +154,21 @@ class Tiers:
     def _fetch(self, digest: Digest) -> Stored:
         """Bring one object from a remote that is believed to hold it."""
         failed: BackendError | None = None
+        refused = []
         for identity, known in self._holding(digest):
             try:
                 return self._fetch_from(identity, known)
-            except NotFoundError:
-                continue
+            except NotFoundError as error:
+                refused.append(str(error))
             except BackendError as error:
                 failed = error
         if failed is not None:
             raise failed
-        raise NotFoundError(
-            f"object {digest} is neither in {self.path} nor in a remote whose manifest is known"
-        )
+        if refused:
+            why = f"{'; '.join(refused)}; once it is restored there: casstore pull --again"
+        else:
+            why = "no remote is known to hold it: casstore pull finds what is new, --again what is restored"
+        raise NotFoundError(f"object {digest} is not in {self.path}, and {why}")
 
     def _fetch_from(self, identity: str, known: Stored) -> Stored:
         if time.monotonic() < self._paused.get(identity, 0):
@@ -175,7 +178,7 @@ class Tiers:
             brought = self._bring(remote, known)
         except (NotFoundError, IntegrityError) as error:
             remote.tracking.disbelieve([known.digest])
-            raise NotFoundError(f"{identity} does not hold object {known.digest}: {error}") from error
+            raise NotFoundError(f"{identity} does not hold it as it said: {error}") from error
         except BackendError:
             self._paused[identity] = time.monotonic() + REMOTE_PAUSE
             raise

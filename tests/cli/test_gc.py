@@ -109,8 +109,9 @@ def test_what_cannot_be_read_is_told_once_for_each_reason(
     """Not for each object; and how to mend it."""
     for path in (home / "remote" / "packs").rglob("*.zst"):
         path.unlink()
-    reasons, advice = casstore("pull", "./remote", *other, code=1).stderr.strip().rsplit("\n", 1)
+    reasons, missing, advice = casstore("pull", "./remote", *other, code=1).stderr.strip().rsplit("\n", 2)
     assert re.fullmatch(r"(casstore: \w{64} and \d+ more: packs/\S+ is not in \S+\n?){1,3}", reasons)
+    assert "objects known at file://" in missing
     assert "where it still is: run casstore gc and then casstore push there" in advice
 
 

@@ -65,7 +65,7 @@ def test_push_and_pull_json_have_stable_fields(casstore: Run, team: str) -> None
     assert (pushed["operation"], pushed["remote"], pushed["dry_run"]) == ("push", team, False)
     assert (pushed["objects"], pushed["entries"], pushed["left"], pushed["failures"]) == (2, 1, 0, [])
     pulled = casstore("--store", "other", "pull", "./remote", "--json").json()
-    assert set(pulled) == TRANSFER
+    assert set(pulled) == TRANSFER | {"missing"}
     assert (pulled["operation"], pulled["objects"], pulled["entries"]) == ("pull", 2, 1)
     assert pulled["bytes"] == pushed["bytes"]
     assert set(pushed["requests"]) >= VERBS
@@ -114,7 +114,7 @@ def test_status_tells_both_directions(casstore: Run, team: str, home: Path) -> N
     assert re.fullmatch(r"        \d+ requests \(.*\)", lines[4])
     told = casstore("status", "--json").json()
     assert set(told) == {"remote", "push", "pull", "failures"}
-    assert set(told["push"]) == set(told["pull"]) == PLAN
+    assert (set(told["push"]), set(told["pull"])) == (PLAN, PLAN | {"missing"})
 
 
 def test_pull_manifest_only_brings_entries_without_objects(casstore: Run, team: str) -> None:
@@ -180,6 +180,32 @@ def test_a_bad_segment_is_told_and_fails(casstore: Run, team: str, home: Path) -
     assert "0" * 64 in outcome.stderr
     told = casstore("status", "--json").json()
     assert [failure["name"] for failure in told["failures"]] == [f"manifest/{'0' * 64}.zst"]
+
+
+def test_what_the_remote_lost_is_told_until_it_is_restored(casstore: Run, team: str, home: Path) -> None:
+    """By pull, status and show, with the command that brings it then."""
+    key = add_entry(1)
+    casstore("push", team)
+    (pack,) = (path for path in (home / "remote" / "packs").rglob("*") if path.is_file())
+    content = pack.read_bytes()
+    pack.write_bytes(b"")
+    casstore("--store", "other", "remote", "add", team, "./remote")
+    told = "known at team, but missing or damaged there when asked for"
+    assert f"casstore: 1 object {told}" in casstore("--store", "other", "pull", code=1).stderr
+    pack.write_bytes(content)
+    for command in ("pull", "pull --dry-run", "status"):
+        stderr = casstore("--store", "other", *command.split()).stderr
+        assert stderr.startswith(f"casstore: 1 object {told}")
+        assert stderr.endswith("; once restored there, run casstore pull --again\n")
+    assert casstore("--store", "other", "pull", "--json").json()["missing"] == 1
+    stderr = casstore("--store", "other", "show", key).stderr
+    assert "no remote is known to hold it: casstore pull finds what is new, --again" in stderr
+    casstore("--store", "other", "pull", "--again", "--dry-run", code=2)
+    outcome = casstore("--store", "other", "pull", "--again")
+    assert outcome.stdout.startswith("pulled 2 objects")
+    assert outcome.stdout.splitlines()[0].endswith("1 entry from team")
+    assert outcome.stderr == ""
+    assert casstore("--store", "other", "show", key).stderr == ""
 
 
 @pytest.mark.parametrize("command", ["pull", "pull --dry-run", "status", "gc", "gc --dry-run"])

@@ -76,7 +76,10 @@ def export(
         output.line(f"wrote {output.count(counts['entries'], 'entry')} to {target}")
     if counts["left"]:
         left = output.count(counts["left"], "entry")
-        output.note(f"left out {left}, whose answer is nowhere to be had; casstore pull may bring it")
+        output.note(
+            f"left out {left}, whose answer is nowhere to be had; casstore pull may bring it,"
+            " with --again what was restored at the remote"
+        )
     ctx.exit(1 if counts["left"] else 0)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     casstore pull
     casstore pull team --dry-run
     casstore pull --manifest-only
+    casstore pull --again        after files of the remote were restored
     casstore pull file:///mnt/team --json | jq .objects
     """,
 )
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--manifest-only", is_flag=True, help="Learn of the entries; fetch an object when it is first used."
 )
+@click.option("--again", is_flag=True, help="Try again what was missing or damaged there, and is restored.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would move, and move nothing.")
 @json_option
 @click.pass_context
@@ -37,6 +39,7 @@ def pull(
     remote: str | None,
     *,
     manifest_only: bool,
+    again: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -44,11 +47,17 @@ def pull(
 
     REMOTE is a name (see casstore remote), a URL or a path; without it, CASSTORE_REMOTE, else the
     default. A pull that was stopped anywhere is completed by the next one. Nothing new costs one request.
+
+    What the remote does not hold as it said is told, and asked for no more, unless --again says so.
     """
+    if dry_run and again:
+        raise click.UsageError(
+            "--again forgets what the remote was found to lack, so it goes with no --dry-run"
+        )
     with app.repository_for(remote) as repo:
         chosen = resolve_remote(repo.config, remote)
         if dry_run:
             print_plan(ctx, repo.plan_pull(chosen.name, manifest_only=manifest_only), as_json=as_json)
         with output.progress() as on_event:
-            report = repo.pull(chosen.name, manifest_only=manifest_only, on_event=on_event)
+            report = repo.pull(chosen.name, manifest_only=manifest_only, again=again, on_event=on_event)
     finish(ctx, report, as_json=as_json)

@@ -638,6 +638,44 @@ def test_object_that_the_remote_lost(
     assert answers(third) == {**expected(0, 1, 2), key(5): answer(1)}
 
 
+@pytest.mark.parametrize("noticed", ["pulled", "read"])
+@pytest.mark.parametrize("size", [10, MIB], ids=["in a pack", "of its own"])
+def test_what_is_restored_in_a_remote_is_believed_again(
+    store: Repository, opened: Open, bucket: Bucket, requests_log: Server, size: int, noticed: str
+) -> None:
+    """Once somebody says so, for one request each; before, nothing is asked for what failed."""
+    store.put_entry(key(1), noise(size), refs=[b"request"])
+    store.push(bucket.url)
+    there = dict(remotes_holding(store.local.index, digest_of(noise(size))))[bucket.url]
+    objects = store.remote(bucket.url).objects()
+    name = objects.name(there.digest) if there.place is None else objects.pack_name(there.place.pack)
+    good = objects.backend.read(name)
+    objects.backend.write(name, b"")
+    other = opened("other")
+    first = other.pull(bucket.url, manifest_only=noticed == "read")
+    if noticed == "read":
+        with pytest.raises(NotFoundError, match=r"does not hold it as it said: .* casstore pull --again"):
+            other.read_entry(key(1))
+    else:
+        assert {failure.name for failure in first.failures} >= {there.digest}
+    assert other.pull(bucket.url, again=True).missing == 1  # still damaged
+    objects.backend.write(name, good)
+    report = other.pull(bucket.url)
+    assert (report.requests, report.missing, report.failures) == (ONE_LIST, 1, ())
+    assert other.status(bucket.url).pull.missing == 1
+    with pytest.raises(NotFoundError, match="no remote is known to hold it"):
+        other.read_entry(key(1))
+    requests_log.clear()
+    report = other.pull(bucket.url, again=True)
+    assert report.requests == requests_log.verbs()
+    assert (report.requests["LIST"], report.missing, report.failures) == (1, 0, ())
+    assert report.requests["GET"] <= 2  # the marker and the file
+    assert report.entries == 1
+    assert answers(other) == {key(1): noise(size)}
+    for operation in (other.pull, other.push):
+        assert operation(bucket.url).requests == ONE_LIST
+
+
 @pytest.mark.usefixtures("tiny_packs")
 def test_what_a_remote_lost_stays_wanted(
     store: Repository, opened: Open, folder_url: str, tmp_path: Path
