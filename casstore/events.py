@@ -6,7 +6,8 @@ of its threads but never from two at once. Libraries never print; the command li
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -15,7 +16,8 @@ class Started:
     """An operation begins; the totals are what its plan predicts.
 
     Attributes:
-        operation: ``push``, ``pull``, ``verify``, ``rebuild``, ``repack`` or ``evict``.
+        operation: ``push``, ``pull``, ``verify``, ``rebuild``, ``repack``, ``evict`` or ``gc``; and ``pack``,
+            the making of the packs that a push sends.
         objects: Objects it will handle.
         size: Bytes it will handle.
     """
@@ -50,3 +52,15 @@ class Warned:
 
 Event = Started | Advanced | Finished | Warned
 OnEvent = Callable[[Event], None]
+OnAdvance = Callable[[int, int], None]
+"""Told of objects and bytes that were handled since it was called last."""
+
+
+@contextmanager
+def telling(operation: str, objects: int, size: int, on_event: OnEvent) -> Iterator[OnAdvance]:
+    """Tell that an operation begins, and that it is over; yield what is to be told how far it is."""
+    on_event(Started(operation, objects, size))
+    try:
+        yield lambda objects, size: on_event(Advanced(operation, objects, size))
+    finally:
+        on_event(Finished(operation))

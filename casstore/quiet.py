@@ -1,4 +1,4 @@
-"""The default ``on_event``, apart from the events: a process that only hits loads none.  Floor: events."""
+"""Who ignores events, apart from the events: a process that only hits loads none.  Floor: events."""
 
 from __future__ import annotations
 
@@ -10,3 +10,7 @@ if TYPE_CHECKING:
 
 def ignore(event: Event) -> None:
     """Take an event and do nothing with it: the default ``on_event``."""
+
+
+def unheard(objects: int, size: int) -> None:
+    """Take how far something is and do nothing with it: the default ``on_advance``."""

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from casstore.digest import Digest
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
+from casstore.quiet import unheard
 from casstore.repo.plan import Failure
 from casstore.repo.transfer import prefetched
 from casstore.store.dictionaries import JUDGED_ON, TRAINED_ON, choose
 from casstore.store.pack import Member, Pack, PackWriter, decode_member
 
 if TYPE_CHECKING:
+    from casstore.events import OnAdvance
     from casstore.repo.local import Local
     from casstore.store.codec import Dictionary
     from casstore.store.sealed import Stored
@@ -64,9 +66,20 @@ def choose_dictionary(
 
 
 def write_pack(
-    local: Local, members: Iterable[Stored], file: BinaryIO, dictionary: Dictionary | None
+    local: Local,
+    members: Iterable[Stored],
+    file: BinaryIO,
+    dictionary: Dictionary | None,
+    on_advance: OnAdvance = unheard,
 ) -> tuple[Pack | None, list[tuple[Stored, CasstoreError]]]:
     """Write objects that are here into one pack, each verified first, so that no bad copy spreads.
+
+    Args:
+        local: The store.
+        members: The objects.
+        file: Where to.
+        dictionary: What the pack is compressed with.
+        on_advance: Told, a hundred or so at a time, what was taken up and what that took where it was.
 
     Returns:
         The pack, None where none of the objects could be read; and those that could not, and why.
@@ -74,21 +87,28 @@ def write_pack(
     writer = PackWriter(file, local.codec, dictionary)
     failed: list[tuple[Stored, CasstoreError]] = []
 
-    def read(batch: list[Stored]) -> list[Member | _Failed]:
-        return [_read_or_fail(local, known, dictionary) for known in batch]
+    def read(batch: list[Stored]) -> tuple[list[Member | _Failed], int]:
+        return [_read_or_fail(local, known, dictionary) for known in batch], sum(
+            each.stored for each in batch
+        )
 
-    for batch in prefetched(map(read, _batches(members))):
+    for batch, stored in prefetched(map(read, _batches(members))):
         looked = [_looked_again(local, each, dictionary) for each in batch]
         failed += [(each.known, each.error) for each in looked if isinstance(each, _Failed)]
         writer.add_all([each for each in looked if isinstance(each, Member)])
+        on_advance(len(batch), stored)
     return (writer.finish() if len(writer) else None), failed
 
 
 def pack_objects(
-    local: Local, members: Iterable[Stored], file: BinaryIO, dictionary: Dictionary | None
+    local: Local,
+    members: Iterable[Stored],
+    file: BinaryIO,
+    dictionary: Dictionary | None,
+    on_advance: OnAdvance = unheard,
 ) -> tuple[Pack | None, list[Failure]]:
     """Write objects into one pack as `write_pack` does, and stop believing in those that cannot be read."""
-    pack, failed = write_pack(local, members, file, dictionary)
+    pack, failed = write_pack(local, members, file, dictionary, on_advance)
     for known, _ in failed:
         local.doubt(known.digest, known)
     return pack, [Failure(known.digest, str(error)) for known, error in failed]

@@ -11,6 +11,7 @@ import io
 import itertools
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING
 from casstore.catalog.inventory import Row, lacking, stored_of
 from casstore.catalog.records import Kept, Record
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
+from casstore.events import OnAdvance, telling
+from casstore.quiet import unheard
 from casstore.repo.merge import distrust, fetched, planned_merge, publish
 from casstore.repo.packing import choose_dictionary, pack_objects, read_sample, sample
 from casstore.repo.plan import Failure
@@ -141,15 +144,26 @@ class _Upload:
         try:
             for digest in plan.dictionaries:
                 self._send_dictionary(digest)
-            packs = (partial(self._send_pack, members) for members in plan.packs)
-            whole = (partial(self._send_whole, pack) for pack in plan.whole)
-            loose = (partial(self._send_loose, row) for row in plan.loose)
-            # Large objects beside packs, so that neither waits for the other to be done.
-            jobs = [job for both in itertools.zip_longest(loose, (*packs, *whole)) for job in both if job]
-            for _, result in parallel(_do, jobs, run.workers):
-                self._note(result)
+            with self._telling_of_packs() as on_advance:
+                for _, result in parallel(_do, self._jobs(on_advance), run.workers):
+                    self._note(result)
         finally:
             run.finish()
+
+    def _telling_of_packs(self) -> AbstractContextManager[OnAdvance]:
+        """Return what tells of objects as they are packed: what is sent is told of once a whole pack is."""
+        rows = list(itertools.chain.from_iterable(self._plan.packs))
+        if not rows:
+            return contextlib.nullcontext(unheard)
+        return telling("pack", len(rows), sum(row.stored for row in rows), self._run.tell)
+
+    def _jobs(self, on_advance: OnAdvance) -> list[Callable[[], Sent]]:
+        """Return what is to be done: large objects beside packs, so that neither waits for the other."""
+        plan = self._plan
+        packs = (partial(self._send_pack, members, on_advance) for members in plan.packs)
+        whole = (partial(self._send_whole, pack) for pack in plan.whole)
+        loose = (partial(self._send_loose, row) for row in plan.loose)
+        return [job for both in itertools.zip_longest(loose, (*packs, *whole)) for job in both if job]
 
     def _note(self, result: Sent | CasstoreError) -> None:
         if isinstance(result, CasstoreError):  # the remote or the disk fails: it will for the others too
@@ -173,24 +187,29 @@ class _Upload:
         self._remote.tracking.uploaded([known])
         self._run.advance(0, known.stored)
 
-    def _send_pack(self, members: tuple[Row, ...]) -> Sent:
+    def _send_pack(self, members: tuple[Row, ...], on_advance: OnAdvance) -> Sent:
         with self._in_memory:
             with self._packing:  # by turns: Python's lock would let two at once take longer than one by one
-                pack, content, failures = self._pack(members)
+                pack, content, failures = self._pack(members, on_advance)
             if pack is None:
                 return Sent(failures=failures)
             self._target.backend.write(self._target.pack_name(pack.digest), content)
         return Sent(packs=[pack], failures=failures)
 
-    def _pack(self, members: tuple[Row, ...]) -> tuple[Pack | None, bytes, list[Failure]]:
+    def _pack(
+        self, members: tuple[Row, ...], on_advance: OnAdvance
+    ) -> tuple[Pack | None, bytes, list[Failure]]:
         """Return a pack of objects that are here, its bytes, and what could not be read."""
         objects = [stored_of(row, self._plan.sources) for row in members]
         while True:
             buffer = io.BytesIO()
-            pack, failures = pack_objects(self._local, objects, buffer, self._plan.packing.dictionary)
+            pack, failures = pack_objects(
+                self._local, objects, buffer, self._plan.packing.dictionary, on_advance
+            )
             if pack is None or pack.digest not in self._plan.merge.barred:
                 return pack, buffer.getvalue(), failures
             objects.append(objects[0])  # any other name will do
+            on_advance = unheard  # these were told of
 
     def _send_whole(self, info: PackInfo) -> Sent:
         local = self._local

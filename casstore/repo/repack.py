@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from casstore.catalog.packed import dictionaries_needed, loose_objects, packs_here, shares, written_order
 from casstore.errors import IntegrityError, NotFoundError
-from casstore.events import Advanced, Finished, OnEvent, Started
-from casstore.quiet import ignore
+from casstore.events import OnEvent, telling
 from casstore.repo.packing import choose_dictionary, read_sample, sample_size
 from casstore.repo.plan import Failure
 from casstore.repo.plan_repack import FULL, WORTH_A_PACK, RepackPlan, plan_merges, plan_thinning
@@ -66,23 +65,18 @@ def repack(local: Local, on_event: OnEvent) -> RepackReport:
     """Turn small objects into packs in the order they were written, and rewrite packs where that is due."""
     plan = plan_repack(local)
     total = Rewritten()
-    on_event(Started("repack", plan.objects + sum(map(_members, plan.merged)) + _members(plan.thinned), 0))
     if not plan.is_empty:
         local.require_packs()
-    try:
-        dictionary = _dictionary(local, plan.objects)
-        loose = _in_order(local, dictionary) if plan.objects else ()
-        for group in fill_packs(loose, PACK_FRAMES):
-            rewrite(local, Change(group, dictionary), total)
-            on_event(Advanced("repack", len(group), sum(known.stored for known in group)))
-        for thinned in plan.thinned:
-            _merge(local, (thinned,), None, total, on_event)
-        # What was packed just now may be merged at once.
-        current = None if dictionary is None else dictionary.digest
-        for packs in plan_merges(packs_here(local.index, below=FULL), current):
-            _merge(local, packs, dictionary, total, on_event)
-    finally:
-        on_event(Finished("repack"))
+    dictionary = _dictionary(local, plan.objects)
+    if plan.objects:
+        with telling("repack", plan.objects, plan.bytes, on_event) as on_advance:
+            for group in fill_packs(_in_order(local, dictionary), PACK_FRAMES):
+                rewrite(local, Change(group, dictionary), total, on_advance)
+    _rewrite(local, [(thinned,) for thinned in plan.thinned], None, total, on_event)
+    # What was packed just now may be merged at once.
+    current = None if dictionary is None else dictionary.digest
+    merged = plan_merges(packs_here(local.index, below=FULL), current)
+    _rewrite(local, merged, dictionary, total, on_event)
     return RepackReport(
         total.objects,
         total.packs,
@@ -100,16 +94,26 @@ def tidy_packs(local: Local) -> None:
     Where not, it costs one small query. Frames are copied as they are.
     """
     for packs in plan_merges(packs_here(local.index, below=FULL)):
-        _merge(local, packs, None, Rewritten(), ignore)
+        _merge(local, packs, None, Rewritten())
 
 
-def _merge(
+def _rewrite(
     local: Local,
-    packs: Sequence[PackInfo],
+    groups: Sequence[Sequence[PackInfo]],
     dictionary: Dictionary | None,
     total: Rewritten,
     on_event: OnEvent,
 ) -> None:
+    """Make one pack of each group of packs, and tell of it."""
+    packs = list(itertools.chain.from_iterable(groups))
+    if packs:
+        with telling("repack", _members(packs), sum(pack.stored for pack in packs), on_event) as on_advance:
+            for group in groups:
+                _merge(local, group, dictionary, total)
+                on_advance(_members(group), sum(pack.stored for pack in group))
+
+
+def _merge(local: Local, packs: Sequence[PackInfo], dictionary: Dictionary | None, total: Rewritten) -> None:
     """Make one pack of several: with their own dictionary, or where they have none with the one given."""
     sources = [source for source in (source_of(local, pack) for pack in packs) if source is not None]
     if not sources:
@@ -119,7 +123,6 @@ def _merge(
         dictionary = local.objects.dictionaries(own)
     members = [known for source in sources for known in living(local, source)]
     rewrite(local, Change(members, dictionary, sources), total)
-    on_event(Advanced("repack", _members(packs), sum(pack.stored for pack in packs)))
 
 
 def _members(packs: Iterable[PackInfo]) -> int:

@@ -15,6 +15,7 @@ from casstore.backends.atomic import sync_file, sync_folder
 from casstore.catalog.index import put_pack, remove_entries_of
 from casstore.catalog.packed import drop_members, is_pack_here, leave_pack, living_in, move_objects
 from casstore.errors import IntegrityError
+from casstore.quiet import unheard
 from casstore.repo.packing import pack_objects
 from casstore.repo.packs import moves_into, put_in_place
 from casstore.repo.plan import Failure
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from casstore.catalog.database import Connection
     from casstore.catalog.rows import PackInfo
     from casstore.digest import Digest
+    from casstore.events import OnAdvance
     from casstore.repo.local import Local
     from casstore.store.codec import Dictionary
 
@@ -102,19 +104,19 @@ def living(local: Local, source: Pack) -> Iterator[Stored]:
             yield known
 
 
-def rewrite(local: Local, change: Change, total: Rewritten) -> None:
-    """Do what `change` says, and add to `total` what was done."""
-    pack = _write(local, change, total) if change.members else None
+def rewrite(local: Local, change: Change, total: Rewritten, on_advance: OnAdvance = unheard) -> None:
+    """Do what `change` says, and add to `total` what was done; see `write_pack` for `on_advance`."""
+    pack = _write(local, change, total, on_advance) if change.members else None
     gone = _switch(local, change, pack, total)
     local.index.sync()
     _remove(local, change.members if pack is not None else (), gone, total)
 
 
-def _write(local: Local, change: Change, total: Rewritten) -> Pack | None:
+def _write(local: Local, change: Change, total: Rewritten, on_advance: OnAdvance) -> Pack | None:
     """Write the new pack, and put it on the disk under its name."""
     with local.objects.spooled() as path:
         with create(path) as file:
-            pack, failures = pack_objects(local, change.members, file, change.dictionary)
+            pack, failures = pack_objects(local, change.members, file, change.dictionary, on_advance)
         total.failures += failures
         if pack is None:
             return None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from casstore.digest import Digest
-from casstore.events import Advanced, Finished, OnEvent, Started
+from casstore.events import Advanced, Event, Finished, OnEvent, Started
 
 if TYPE_CHECKING:
     from casstore.repo.plan import Failure, Plan
@@ -65,22 +66,28 @@ class Run:
         self._operation = operation
         self._remote = remote
         self._on_event = on_event
+        self._telling = threading.Lock()
         self._begun = time.monotonic()
         self._before = remote.begin_report()
         self._objects = 0
         self._packs = 0
         self._bytes = 0
 
+    def tell(self, event: Event) -> None:
+        """Pass an event on; from any thread, of which each waits for the other."""
+        with self._telling:
+            self._on_event(event)
+
     def start(self, plan: Plan) -> None:
         """Tell what will move."""
-        self._on_event(Started(self._operation, plan.count, plan.bytes))
+        self.tell(Started(self._operation, plan.count, plan.bytes))
 
     def advance(self, objects: int, stored: int, *, packs: int = 0) -> None:
         """Tell what has moved: objects, stored bytes, and how many packs that was."""
         self._objects += objects
         self._packs += packs
         self._bytes += stored
-        self._on_event(Advanced(self._operation, objects, stored))
+        self.tell(Advanced(self._operation, objects, stored))
 
     def fail(self, failures: Iterable[Failure], *, passing: bool = False) -> None:
         """Take in what could not be moved; `passing`, for a reason that is none of the objects'."""
@@ -106,7 +113,7 @@ class Run:
 
     def finish(self) -> None:
         """Tell that nothing moves any more."""
-        self._on_event(Finished(self._operation))
+        self.tell(Finished(self._operation))
 
     def report(self, plan: Plan) -> Report:
         """Return what was done of a plan."""

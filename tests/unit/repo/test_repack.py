@@ -123,7 +123,9 @@ def test_report_counts_real_bytes(store: Repository) -> None:
     sizes = store.sizes()
     assert sizes.stored == sizes.packs_stored == len(content) == store.local.index.evictable()
     assert (sizes.packs, sizes.objects, sizes.kept_stored) == (1, 200, 0)
-    assert events[0] == Started("repack", 200, 0)
+    assert events[0] == Started("repack", 200, report.before)
+    assert sum(event.size for event in events if isinstance(event, Advanced)) == report.before
+    assert max(event.objects for event in events if isinstance(event, Advanced)) < 150
     assert sum(event.objects for event in events if isinstance(event, Advanced)) == 200
     assert events[-1] == Finished("repack")
 

@@ -6,11 +6,13 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from casstore.backends.open import open_backend
+from casstore.backends.retry import RetryingBackend
 from casstore.backends.s3 import S3Backend
 from casstore.catalog import inventory, statements
 from casstore.catalog.holding import remotes_holding
@@ -22,11 +24,14 @@ from casstore.errors import BackendError, FormatError, NotFoundError, RemoteGone
 from casstore.events import Advanced, Event, Finished, Started
 from casstore.repo import plan_pull, plan_push
 from casstore.repo import pull as pull_module
+from casstore.repo import push as push_module
 from casstore.repo import remote as remote_module
+from casstore.repo.plan_merge import NO_MERGE
 from casstore.repo.recover import add_segment
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE
 from casstore.store.marker import ensure_marker
+from casstore.store.layout import digest_in
 from tests.conftest import Bucket
 from tests.doubles import Crash, CrashingBackend, FaultyBackend, RecordingBackend
 from tests.s3 import Server
@@ -363,6 +368,12 @@ def test_plans_of_an_empty_remote(store: Repository, bucket: Bucket, requests_lo
     assert store.push(bucket.url).requests == requests_log.verbs() == plan.requests
 
 
+def advanced(events: list[Event], operation: str) -> tuple[int, int]:
+    """Return how many objects and bytes events tell of an operation."""
+    told = [event for event in events if isinstance(event, Advanced) and event.operation == operation]
+    return sum(event.objects for event in told), sum(event.size for event in told)
+
+
 def test_events_add_up(store: Repository, opened: Open, folder_url: str) -> None:
     """Progress events of push and pull add up to the plan they begin with."""
     fill(store, range(30))
@@ -371,10 +382,51 @@ def test_events_add_up(store: Repository, opened: Open, folder_url: str) -> None
         plan = getattr(repository, f"plan_{operation}")(folder_url)
         report = getattr(repository, operation)(folder_url, on_event=events.append, workers=3)
         assert events[0] == Started(operation, report.objects, plan.bytes)
-        advanced = [event for event in events if isinstance(event, Advanced)]
-        assert sum(event.objects for event in advanced) == report.objects == 30
-        assert sum(event.size for event in advanced) == report.bytes
+        assert advanced(events, operation) == (report.objects, report.bytes)
+        assert report.objects == 30
         assert events[-1] == Finished(operation)
+
+
+def test_events_while_a_pack_is_made(store: Repository, folder_url: str) -> None:
+    """Of a pack in the making is told a few objects at a time, to exactly what was announced."""
+    fill(store, range(1500))
+    events: list[Event] = []
+    assert store.push(folder_url, on_event=events.append).packs == 1
+    begun = next(event for event in events if isinstance(event, Started) and event.operation == "pack")
+    made = [event for event in events if isinstance(event, Advanced) and event.operation == "pack"]
+    assert begun.objects == 1500
+    assert advanced(events, "pack") == (begun.objects, begun.size)
+    assert 0 < max(event.objects for event in made) <= 150
+    sent = next(
+        event
+        for event in events
+        if isinstance(event, Advanced) and event.operation == "push" and event.objects
+    )
+    assert max(map(events.index, made)) < events.index(sent) < events.index(Finished("pack"))
+
+
+def test_events_of_what_is_done_again(
+    store: Repository, opened: Open, folder_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pack that is sent again, and one that is made again as its name is taken, are told of once."""
+    fill(store, range(30))
+    remote = store.remote(folder_url)
+    faulty = FaultyBackend(remote.backend)
+    faulty.fail("write", nth=2, transient=True)  # the marker is the first
+    remote.backend = RetryingBackend(faulty, sleep=lambda _: None)
+    barred = opened("other")
+    fill(barred, range(30))
+    barred.push(folder_url.replace("remote", "elsewhere"))
+    (name,) = files(barred.path.parent / "elsewhere", "packs")
+    taken = replace(NO_MERGE, barred=frozenset({digest_in(name)}))
+    monkeypatch.setattr(push_module, "planned_merge", lambda *_: taken)
+    events: list[Event] = []
+    report = store.push(folder_url, on_event=events.append)
+    assert report.requests["PUT"] == 3
+    (other_name,) = files(store.path.parent / "remote", "packs")
+    assert other_name != name
+    assert advanced(events, "push") == (report.objects, report.bytes)
+    assert advanced(events, "pack")[0] == 30
 
 
 def test_manifest_only_pull_fetches_on_use(store: Repository, opened: Open, url: str) -> None:
