@@ -15,7 +15,8 @@ from casstore.errors import CasstoreError, IntegrityError, NotFoundError
 from casstore.quiet import unheard
 from casstore.repo.plan import Failure
 from casstore.repo.transfer import prefetched
-from casstore.store.dictionaries import JUDGED_ON, TRAINED_ON, choose
+from casstore.store.codec import SEAL_SIZE
+from casstore.store.dictionaries import JUDGED_ON, TRAINED_ON, choose, parted, stored
 from casstore.store.pack import Member, Pack, PackWriter, decode_member
 
 if TYPE_CHECKING:
@@ -45,8 +46,13 @@ def sample_size(objects: int) -> int:
 
 def sample(objects: Sequence[T]) -> Sequence[T]:
     """Return some of the objects to pack, evenly chosen."""
-    count = sample_size(len(objects))
-    return objects[:: max(1, len(objects) // count)][:count]
+    return spread(objects, sample_size(len(objects)))
+
+
+def spread(objects: Sequence[T], count: int) -> Sequence[T]:
+    """Return so many of the objects, from the first to the last of them; all, where there are fewer."""
+    total = len(objects)
+    return objects if total <= count else [objects[number * total // count] for number in range(count)]
 
 
 def read_sample(local: Local, objects: Iterable[Stored]) -> list[tuple[Stored, bytes]]:
@@ -63,6 +69,39 @@ def choose_dictionary(
 ) -> Dictionary | None:
     """Return the dictionary for packs of objects like the samples: the current one, a new one, or none."""
     return choose([content for _, content in samples], current, local.codec)
+
+
+def expected_ratio(
+    local: Local,
+    samples: Sequence[tuple[Stored, bytes]],
+    dictionary: Dictionary,
+    total: int,
+    *,
+    trained: bool,
+) -> float:
+    """Return the bytes of a frame in a pack for each byte of an object's own frame.
+
+    Args:
+        local: The store.
+        samples: The objects that the dictionary was chosen for.
+        dictionary: With which.
+        total: Stored bytes of all objects that these are samples of.
+        trained: Whether it was trained on samples: those it compresses better than the rest, for which the
+            others stand.
+    """
+    seen, unseen = parted(samples) if trained else ([], samples)
+    rest = _ratio(local, unseen, dictionary)
+    if not seen:
+        return rest
+    share = min(1.0, sum(known.stored for known, _ in seen) / total)
+    return share * _ratio(local, seen, dictionary) + (1 - share) * rest
+
+
+def _ratio(local: Local, samples: Sequence[tuple[Stored, bytes]], dictionary: Dictionary) -> float:
+    judged = [each for each in spread(samples, JUDGED_ON) if each[0].place is None]
+    before = sum(known.stored - SEAL_SIZE for known, _ in judged)
+    after = stored([content for _, content in judged], dictionary, local.codec)
+    return after / before if before else 1.0
 
 
 def write_pack(
@@ -92,11 +131,11 @@ def write_pack(
             each.stored for each in batch
         )
 
-    for batch, stored in prefetched(map(read, _batches(members))):
+    for batch, taken in prefetched(map(read, _batches(members))):
         looked = [_looked_again(local, each, dictionary) for each in batch]
         failed += [(each.known, each.error) for each in looked if isinstance(each, _Failed)]
         writer.add_all([each for each in looked if isinstance(each, Member)])
-        on_advance(len(batch), stored)
+        on_advance(len(batch), taken)
     return (writer.finish() if len(writer) else None), failed
 
 

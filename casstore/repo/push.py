@@ -22,14 +22,13 @@ from casstore.errors import CasstoreError, IntegrityError, NotFoundError
 from casstore.events import OnAdvance, telling
 from casstore.quiet import unheard
 from casstore.repo.merge import distrust, fetched, planned_merge, publish
-from casstore.repo.packing import choose_dictionary, pack_objects, read_sample, sample
+from casstore.repo.packing import choose_dictionary, expected_ratio, pack_objects, read_sample, sample
 from casstore.repo.plan import Failure
 from casstore.repo.plan_push import Packing, PushPlan, plan_push, small
 from casstore.repo.recover import recovered
 from casstore.repo.run import Report, Run
 from casstore.repo.transfer import parallel
 from casstore.store.codec import SEAL_SIZE
-from casstore.store.dictionaries import JUDGED_ON, stored
 from casstore.store.pack import Pack, read_pack
 from casstore.store.sealed import Stored, examine
 
@@ -104,12 +103,11 @@ def _packing(local: Local, remote: Remote, objects: list[Row], packs: dict[int, 
     dictionary = choose_dictionary(local, samples, current)
     if dictionary is None:
         return Packing()
-    judged = [(known, content) for known, content in samples[:JUDGED_ON] if known.place is None]
-    before = sum(known.stored - SEAL_SIZE for known, _ in judged)
-    after = stored([content for _, content in judged], dictionary, local.codec)
+    total = sum(row.stored for row in objects)
+    ratio = expected_ratio(local, samples, dictionary, total, trained=dictionary is not current)
     there = remote.tracking.sides([dictionary.digest])[dictionary.digest].stays
     size = len(local.codec.compress(dictionary.content)) + SEAL_SIZE
-    return Packing(dictionary, after / before if before else 1.0, size, there)
+    return Packing(dictionary, ratio, size, there)
 
 
 def _current_dictionary(local: Local, remote: Remote) -> Dictionary | None:

@@ -6,7 +6,7 @@ A dictionary is an object with a file of its own, like any other. Which packs us
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from casstore.digest import Digest, digest_of
 from casstore.errors import IntegrityError
@@ -16,6 +16,8 @@ from casstore.store.layout import object_name
 if TYPE_CHECKING:
     from casstore.backends.base import Backend
     from casstore.store.objects import ObjectStore
+
+T = TypeVar("T")
 
 TRAINED_ON = 1000
 """Objects that a dictionary is trained on, and the least for which one is trained."""
@@ -93,13 +95,19 @@ def choose(samples: Sequence[bytes], current: Dictionary | None, codec: Codec) -
     """
     if len(samples) < TRAINED_ON:
         return current
-    held = set(range(0, len(samples), max(2, len(samples) // JUDGED_ON)))
-    seen = [sample for number, sample in enumerate(samples) if number not in held]
-    unseen = [samples[number] for number in sorted(held)]
+    seen, unseen = parted(samples)
     trained = train(seen)
     if trained is None or stored(unseen, trained, codec) > (1 - CLEARLY) * stored(unseen, current, codec):
         return current
     return trained
+
+
+def parted(samples: Sequence[T]) -> tuple[list[T], list[T]]:
+    """Return which of the samples `choose` trains on, and which of them it judges by."""
+    held = range(0, len(samples), max(2, len(samples) // JUDGED_ON))
+    return [sample for number, sample in enumerate(samples) if number not in held], [
+        samples[number] for number in held
+    ]
 
 
 def stored(contents: Sequence[bytes], dictionary: Dictionary | None, codec: Codec) -> int:
