@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from casstore.errors import BackendError
 from casstore.repo.repository import Repository
 from tests.cli.conftest import Run, add_entry
 from tests.cli.exchanges import add_exchange
@@ -132,10 +138,75 @@ def test_import_of_what_is_no_recording_is_one_line(casstore: Run) -> None:
     """And exit code 1."""
     Path("x.txt").write_text("hello", "utf-8")
     told = casstore("import", "x.txt", code=1)
-    assert told.stderr == "casstore: x.txt: no cassette of vcrpy: it has no interactions\n"
+    accepted = "casstore import reads what casstore export wrote, and cassettes of vcrpy in YAML or JSON"
+    assert told.stderr == f"casstore: x.txt: it has no interactions; {accepted}\n"
     assert told.stdout == ""
-    told = casstore("import", "nofile", code=1)
-    assert (told.stderr, told.stdout) == ("casstore: nofile: No such file or directory\n", "")
+
+
+@pytest.mark.parametrize("yaml", [True, False])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "it is empty; "),
+        (b" \n", "it is empty; "),
+        (b"\x89PNG\r\n\x00\x00", "it is not text; "),
+        (b"\xff\xfe", "it is not text; "),
+        (b'{"interactions": [\n{"request": 7]}', "it is no JSON: .*line 2 column 14"),
+        (b'{"a": 1}', "it has no interactions; "),
+        (b"a,b\n1,2\n", "it has no interactions; "),
+        (b'{"casstore": 1, "kind": "entry"\n', "not JSON: .*column "),
+    ],
+)
+def test_import_names_the_file_and_what_is_wrong(
+    casstore: Run, monkeypatch: pytest.MonkeyPatch, content: bytes, told: str, *, yaml: bool
+) -> None:
+    """Whether PyYAML is there or not, which would not help; and the next file is taken."""
+    if not yaml:
+        monkeypatch.setitem(sys.modules, "yaml", None)
+    Path("broken").write_bytes(content)
+    Path("cassette.json").write_text(json.dumps({"interactions": [interaction(body="{}")]}), "utf-8")
+    found = casstore("import", "broken", "cassette.json", code=1)
+    assert re.search(rf"^casstore: broken:( line 1:)? {told}", found.stderr)
+    assert "PyYAML" not in found.stderr
+    assert found.stdout == "imported 1 entry\n"
+
+
+def test_import_of_yaml_without_pyyaml_names_the_file(casstore: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the others are taken."""
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    Path("a.yaml").write_bytes(b"interactions: []")
+    Path("cassette.json").write_text(json.dumps({"interactions": [interaction(body="{}")]}), "utf-8")
+    found = casstore("import", "a.yaml", "cassette.json", code=1)
+    assert found.stderr.startswith("casstore: a.yaml: a cassette in YAML needs PyYAML")
+    assert found.stdout == "imported 1 entry\n"
+
+
+def test_import_of_no_file_makes_no_store(casstore: Run) -> None:
+    """A name that was mistyped, or is a folder's, leaves nothing behind."""
+    told = casstore("import", "nofile", ".", code=1)
+    assert told.stderr == "casstore: nofile: No such file or directory\ncasstore: .: Is a directory\n"
+    assert told.stdout == ""
+    assert not Path("store").exists()
+
+
+def test_import_that_ends_early_says_what_came_in(casstore: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk is full, say."""
+    add_entry(1)
+    add_entry(2)
+    casstore("export", "-o", "e.jsonl")
+    put, calls = Repository.put_entry, itertools.count()
+
+    def full(self: Repository, *args: Any, **more: Any) -> Any:
+        if next(calls):
+            raise BackendError("cannot write: no space left", transient=False)
+        return put(self, *args, **more)
+
+    monkeypatch.setattr(Repository, "put_entry", full)
+    told = casstore("--store", "other", "import", "e.jsonl", code=1)
+    assert (told.stdout, told.stderr) == (
+        "imported 1 entry\n",
+        "casstore: e.jsonl: cannot write: no space left\n",
+    )
 
 
 def test_export_leaves_a_file_alone_without_force(casstore: Run) -> None:

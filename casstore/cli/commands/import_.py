@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from casstore.cli import output
 from casstore.cli.choosing import cache_of, http_of, key_options
 from casstore.cli.command import command, json_option
+from casstore.errors import CasstoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from casstore.cli.app import Application
     from casstore.inference.reading.taking import Taken
 
@@ -53,20 +57,48 @@ def import_(
     from casstore.inference.reading.taking import Taken, take_file
 
     taken = Taken()
-    with app.repository(create=True) as repo, cache_of(repo, namespace, aliases) as cache:
-        http = http_of(cache, ignore_fields, streams=True)
-        with cache.using(tag=tag):
-            for name in files:
-                if name == "-":
-                    take_file(http, repo, "standard input", sys.stdin.buffer, taken)
-                    continue
-                try:
-                    with Path(name).open("rb") as file:
-                        take_file(http, repo, name, file, taken)
-                except OSError as error:
-                    taken.failures.append((name, error.strerror or str(error)))
+    readable = [name for name in files if _is_readable(name, taken)]
+    if readable:  # else no store is made for a slip of the hand
+        with app.repository(create=True) as repo, cache_of(repo, namespace, aliases) as cache:
+            http = http_of(cache, ignore_fields, streams=True)
+            with cache.using(tag=tag):
+                for name in readable:
+                    with _failing(name, taken), _opened(name) as file:
+                        take_file(http, repo, _shown(name), file, taken)
     _tell(taken, as_json=as_json)
     ctx.exit(1 if taken.failures else 0)
+
+
+def _is_readable(name: str, taken: Taken) -> bool:
+    """Tell whether a file can be opened; where it cannot, that is a failure."""
+    before = len(taken.failures)
+    with _failing(name, taken), _opened(name):
+        pass
+    return len(taken.failures) == before
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    with Path(name).open("rb") as file:
+        yield file
+
+
+@contextmanager
+def _failing(name: str, taken: Taken) -> Iterator[None]:
+    """Count what a file cannot be read or stored for, so that what came in before is told all the same."""
+    try:
+        yield
+    except OSError as error:
+        taken.failures.append((_shown(name), error.strerror or str(error)))
+    except CasstoreError as error:
+        taken.failures.append((_shown(name), str(error)))
+
+
+def _shown(name: str) -> str:
+    return "standard input" if name == "-" else name
 
 
 def _tell(taken: Taken, *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ DEEPEST: Final = 64
 
 NODES: Final = 2_000_000
 """Values in a cassette, each counted as often as an alias repeats it: a recorded call has about a hundred."""
+
+READ: Final = "casstore import reads what casstore export wrote, and cassettes of vcrpy in YAML or JSON"
 
 _GZIP: Final = b"\x1f\x8b"
 
@@ -50,23 +53,31 @@ def read_cassette(content: bytes) -> list[Any]:
     """
     if len(content) > LARGEST:
         raise FormatError(f"a cassette of {len(content):,} bytes; {LARGEST:,} are read at most")
+    if not content.strip():
+        raise FormatError(f"it is empty; {READ}")
+    if b"\0" in content or not _is_text(content):
+        raise FormatError(f"it is not text; {READ}")
     value = _json(content) if content.lstrip()[:1] == b"{" else _yaml(content)
     found = value.get("interactions") if isinstance(value, dict) else None
     if not isinstance(found, list):
-        raise FormatError("no cassette of vcrpy: it has no interactions")
+        raise FormatError(f"it has no interactions; {READ}")
     return found
 
 
 def _json(content: bytes) -> Any:
     try:
         return json.loads(content)
-    except ValueError:
-        return _yaml(content)  # which may begin with a brace as well
     except RecursionError:
         raise FormatError("a cassette that is nested too deeply") from None
+    except ValueError as error:
+        with suppress(FormatError, ConfigError):
+            return _yaml(content)  # which may begin with a brace as well
+        raise FormatError(f"it is no JSON: {error}; {READ}") from error
 
 
 def _yaml(content: bytes) -> Any:
+    if b"interactions" not in content:  # a cassette is nowhere near, and no YAML need be blamed
+        return None
     try:
         import yaml
     except ImportError as error:

@@ -107,10 +107,7 @@ def take_file(http: HttpCache, target: Target, name: str, file: BinaryIO, taken:
         target: Where to.
         name: What to call the file where something is wrong.
         file: Its bytes.
-        taken: Where to count.
-
-    Raises:
-        ConfigError: A cassette in YAML, and PyYAML is not installed.
+        taken: Where to count, and to say what could not be read.
     """
     first = file.readline(LONGEST + 1)
     if _is_line(first):
@@ -118,7 +115,7 @@ def take_file(http: HttpCache, target: Target, name: str, file: BinaryIO, taken:
         return
     try:
         interactions = read_cassette(first + file.read(LARGEST + 1 - min(len(first), LARGEST)))
-    except FormatError as error:
+    except (FormatError, ConfigError) as error:
         taken.failures.append((name, str(error)))
         return
     for number, interaction in enumerate(interactions, 1):
