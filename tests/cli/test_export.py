@@ -209,6 +209,19 @@ def test_import_that_ends_early_says_what_came_in(casstore: Run, monkeypatch: py
     )
 
 
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_export_into_a_folder_says_so(casstore: Run, home: Path, force: list[str]) -> None:
+    """Whether it is there or not; and one that is missing is named."""
+    add_entry(1)
+    (home / "folder").mkdir()
+    for name in ("folder", "folder/", "none/"):
+        told = casstore("export", "-o", name, *force, code=1).stderr
+        assert told == f"casstore: {name} is the name of a folder: -o takes that of a file\n"
+    told = casstore("export", "-o", "none/e.jsonl", *force, code=1).stderr
+    assert told == "casstore: there is no folder none to write to; make it first\n"
+    assert {path.name for path in home.iterdir()} == {"folder", "store"}
+
+
 def test_export_leaves_a_file_alone_without_force(casstore: Run) -> None:
     """And leaves no unfinished one."""
     add_entry(1)

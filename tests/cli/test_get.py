@@ -54,6 +54,18 @@ def test_get_into_no_folder_says_so(casstore: Run) -> None:
     assert told == "casstore: there is no folder nowhere to write to; make it first\n"
 
 
+def test_get_into_a_folder_with_a_slash_never_makes_a_file_of_its_name(casstore: Run, home: Path) -> None:
+    """Where the folder is there it is written to, as by cp; where it is not, or is a file, that is told."""
+    (home / "folder").mkdir()
+    (home / "file").write_bytes(b"mine")
+    assert casstore("get", HELLO, "-o", "folder/").stdout == f"folder/{HELLO}\n"
+    for name in ("none", "file"):
+        told = casstore("get", HELLO, "-o", f"{name}/", "--force", code=1).stderr
+        assert told == f"casstore: there is no folder {name} to write to; make it first\n"
+    assert not (home / "none").exists()
+    assert (home / "file").read_bytes() == b"mine"
+
+
 def test_cat_writes_objects_one_after_the_other(casstore: Run) -> None:
     """Byte for byte."""
     assert casstore("cat", HELLO, HELLO).raw == b"hello\nhello\n"

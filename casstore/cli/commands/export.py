@@ -108,6 +108,10 @@ def _opened(target: str | None, *, force: bool) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     path = Path(target)
+    if path.is_dir() or target.endswith("/"):
+        raise click.ClickException(f"{target} is the name of a folder: -o takes that of a file")
+    if not path.parent.is_dir():
+        raise click.ClickException(f"there is no folder {path.parent} to write to; make it first")
     if path.exists() and not force:
         raise click.ClickException(f"{path} is there already; --force replaces it")
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")

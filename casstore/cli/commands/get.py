@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     "--output",
     "target",
     metavar="FILE",
-    help="Where to write it: a file, a folder, or - for standard output. [default: DIGEST, in this folder]",
+    help="Where to write it: a file, a folder that is there, or - for standard output. [default: DIGEST, in"
+    " this folder]",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
 def get(app: Application, digest: Digest, target: str | None, *, force: bool) -> None:
@@ -43,11 +44,18 @@ def get(app: Application, digest: Digest, target: str | None, *, force: bool) ->
             for piece in repo.stream(digest):
                 output.raw(piece)
             return
-        path = Path(target or digest)
-        path = path / digest if path.is_dir() else path
-        if not path.parent.is_dir():
-            raise click.ClickException(f"there is no folder {path.parent} to write to; make it first")
+        path = _path(target, digest)
         if path.exists() and not force:
             raise click.ClickException(f"{path} is there already; --force replaces it")
         repo.export(digest, path)
         output.line(str(path))
+
+
+def _path(target: str | None, digest: Digest) -> Path:
+    """Return the file to write: in a folder that is there, or is meant by a slash at the end, the digest."""
+    path = Path(target or digest)
+    if path.is_dir() or (target or "").endswith("/"):
+        path = path / digest
+    if not path.parent.is_dir():
+        raise click.ClickException(f"there is no folder {path.parent} to write to; make it first")
+    return path
