@@ -98,8 +98,8 @@ def read_digests(_ctx: click.Context, _param: click.Parameter, value: tuple[str,
 def _digest(text: str) -> Digest:
     if SHORTENED <= len(text) < DIGEST_DIGITS and set(text.lower()) <= set(hexdigits):
         raise click.BadParameter(
-            f"{text} is {len(text)} of a digest's {DIGEST_DIGITS} digits: give all of them, as only keys may"
-            " be shortened (for casstore show)"
+            f"{text} has {len(text)} digits, and a digest {DIGEST_DIGITS}: give all of them; only the KEY of"
+            " casstore show may be shortened"
         )
     try:
         return parse_digest(text.lower())

@@ -105,7 +105,8 @@ def _failed(message: str) -> int:
 
 def _usage(error: click.UsageError) -> int:
     path = error.ctx.command_path if error.ctx else "casstore"
-    output.note(f"{' '.join(error.format_message().split()).rstrip('.')}; see {path} --help")
+    told = " ".join(error.format_message().split()).rstrip(".")
+    output.note(f"{told} See {path} --help" if told.endswith(("?", "?)")) else f"{told}; see {path} --help")
     return USAGE
 
 

@@ -111,6 +111,8 @@ def _what(objects: int, packs: int, size: int, entries: int) -> str:
     """Return what moves, for people."""
     if not objects and not entries:
         return "nothing"
+    if not objects:  # what was forgotten, or whose bytes are there already
+        return f"no objects, {count(entries, 'new or ended entry')}"
     inside = f" in {count(packs, 'pack')}" if packs else ""
     return f"{count(objects, 'object')}{inside} ({format_size(size)}), {count(entries, 'entry')}"
 

@@ -114,6 +114,15 @@ def test_rebuild_finds_everything_again(casstore: Run) -> None:
     assert told == {"entries": 1, "objects": 2, "absent": 0, "damaged": 0, "failures": []}
 
 
+def test_rebuild_tells_entries_whose_object_is_elsewhere(casstore: Run) -> None:
+    """As after a pull of the manifest alone."""
+    add_entry(1)
+    casstore("push", "./remote")
+    casstore("--store", "other", "pull", "--manifest-only", "./remote")
+    told = casstore("--store", "other", "rebuild").stdout
+    assert told == "rebuilt the index: 1 entry (1 without its object here), 0 objects\n"
+
+
 def test_a_lost_index_is_rebuilt_unasked(casstore: Run, home: Path) -> None:
     """With a warning on standard error; the result is as before."""
     key = add_entry(1)

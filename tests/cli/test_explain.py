@@ -95,7 +95,11 @@ def test_explain_says_what_a_request_is(casstore: Run) -> None:
     """Where it was given something else."""
     add_entry(1)
     assert "name the provider" in casstore("explain", write(call("hello")), code=1).stderr
-    assert "one JSON object" in casstore("explain", "-", stdin=b"nonsense", code=1).stderr
+    told = casstore("explain", "-", stdin=b"nonsense", code=1).stderr
+    assert told.startswith("casstore: standard input: a request is one JSON object, and this is no JSON: ")
+    Path("list.json").write_text("[]", "utf-8")
+    told = casstore("explain", "list.json", code=1).stderr
+    assert told == "casstore: list.json: a request is one JSON object\n"
     assert "no-such.json" in casstore("explain", "no-such.json", code=1).stderr
     assert "HOST=HOST" in casstore("explain", "--alias", "x", write(call("hello")), code=2).stderr
 

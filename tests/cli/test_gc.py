@@ -40,7 +40,9 @@ def team(casstore: Run) -> str:
 def test_garbage_is_marked_and_deleted_later(casstore: Run, team: str, home: Path, clock: Clock) -> None:
     """The output says how many files, and what it took."""
     told = casstore("gc").stdout.splitlines()
-    assert re.fullmatch(r"[1-9]\d* files? marked before must wait", told[0])
+    assert re.fullmatch(
+        r"[1-9]\d* files? marked before: a casstore gc that comes 24h after the mark deletes them", told[0]
+    )
     assert re.fullmatch(r"\d+ requests \(.*\), \d+\.\d\d s", told[-1])
     clock.forward(25, home / "remote")
     planned = casstore("gc", "--dry-run").stdout.splitlines()[0]

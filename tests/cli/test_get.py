@@ -86,8 +86,8 @@ def test_what_is_not_here_is_told_in_one_line(casstore: Run, home: Path, command
 def test_a_short_digest_is_told_to_be_short(casstore: Run, command: str) -> None:
     """Keys may be shortened, so somebody will try; what is no digest at all is told so."""
     assert casstore(command, "5891", code=2).stderr.endswith(
-        ": 5891 is 4 of a digest's 64 digits: give all of them, as only keys may be shortened (for casstore"
-        f" show); see casstore {command} --help\n"
+        ": 5891 has 4 digits, and a digest 64: give all of them; only the KEY of casstore show may be"
+        f" shortened; see casstore {command} --help\n"
     )
     assert (
         ": not a digest (64 lower-case hex digits): 'report.pdf'"

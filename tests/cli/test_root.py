@@ -67,6 +67,7 @@ def test_the_store_is_in_the_users_cache_folder_by_default(
     ("args", "message"),
     [
         (["frobnicate"], "No such command 'frobnicate'; see casstore --help"),
+        (["psuh"], "No such command 'psuh'. Did you mean 'push'? See casstore --help"),
         (["ls", "--frobnicate"], "No such option"),
         (["config", "get"], "Missing argument 'NAME'; see casstore config get --help"),
         (["version", "extra"], "Got unexpected extra argument (extra); see casstore version --help"),

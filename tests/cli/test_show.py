@@ -51,6 +51,20 @@ response
     )
 
 
+@pytest.mark.parametrize(
+    ("answered", "told"), [("m-1-0613", "m-1, answered by m-1-0613"), ("m-1", "m-1"), ("", "m-1")]
+)
+def test_show_names_the_model_that_answered_beside_the_one_asked(
+    casstore: Run, answered: str, told: str
+) -> None:
+    """Where it has another name; JSON has the labels as they are."""
+    key = add_entry(1, answered_by=answered)
+    shown = casstore("show", key).stdout
+    assert f"\nmodel       {told}\n" in shown
+    assert "answered_by" not in shown
+    assert casstore("show", key, "--json").json()["labels"]["answered_by"] == answered
+
+
 def test_show_tells_a_conversation_of_any_provider(casstore: Run) -> None:
     """Options, calls of tools, images by their size; nothing steers the terminal."""
     image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{'iVBORw0KGgo' * 4000}"}}

@@ -26,8 +26,28 @@ model       calls   hits  tokens saved  money saved  time saved
 openai/m-1      2      3         1,234      $0.0123       4.5 s
 own/m-2         1  1,000         5,000      unknown       0.0 s
 all             3  1,003         6,234     $0.0123+       4.5 s
++ and unknown: 1,000 hits whose price is not known; see Cache(prices=...)
 """
     )
+
+
+@pytest.mark.parametrize(
+    ("saved", "unpriced", "told"),
+    [
+        (0.0, 0, "$0.0000"),
+        (0.00002, 0, "<$0.0001"),
+        (0.00002, 1, "unknown"),
+        (0.0, 1, "unknown"),
+        (0.00006, 1, "$0.0001+"),
+    ],
+)
+def test_stats_show_no_money_only_where_there_is_none(
+    casstore: Run, saved: float, unpriced: int, told: str
+) -> None:
+    """What rounds to nothing is a little, or beside hits without a price, not known."""
+    with Repository.open() as repo:
+        repo.tally("openai", "m-1", {"hits": 2, "money_saved": saved, "unpriced_hits": unpriced})
+    assert casstore("stats").stdout.splitlines()[-2 if unpriced else -1].split()[4] == told
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,18 @@ def test_push_and_pull_json_have_stable_fields(casstore: Run, team: str) -> None
     assert set(pulled["requests"]) >= VERBS
 
 
+def test_what_ends_an_entry_is_told_as_such(casstore: Run, team: str) -> None:
+    """It takes no object along, in either direction."""
+    key = add_entry(1)
+    casstore("push", team)
+    casstore("--store", "other", "pull", "./remote")
+    casstore("forget", key)
+    assert "  no objects, 1 new or ended entry\n" in casstore("status").stdout
+    assert casstore("push").stdout.startswith("pushed no objects, 1 new or ended entry to team\n")
+    told = casstore("--store", "other", "pull", "./remote").stdout
+    assert told.startswith("pulled no objects, 1 new or ended entry from ")
+
+
 def test_a_dry_run_tells_and_moves_nothing(casstore: Run, team: str, home: Path) -> None:
     """Its numbers are those of the push that follows."""
     add_entry(1)

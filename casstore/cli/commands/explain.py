@@ -13,6 +13,7 @@ from casstore.cli import output
 from casstore.cli.choosing import cache_of, http_of, key_options
 from casstore.cli.command import command, json_option
 from casstore.config import format_size
+from casstore.errors import ConfigError
 
 if TYPE_CHECKING:
     from casstore.cli.app import Application
@@ -62,7 +63,10 @@ def explain(
     from casstore.inference.reading.asked import parse_request
 
     text = sys.stdin.buffer.read() if request == "-" else Path(request).read_bytes()
-    asked = parse_request(text)
+    try:
+        asked = parse_request(text)
+    except ConfigError as error:
+        raise ConfigError(f"{'standard input' if request == '-' else request}: {error}") from None
     with app.repository() as repo, cache_of(repo, namespace, aliases) as cache:
         from casstore.inference.reading.asked import read_request
         from casstore.inference.reading.explain import explain as explained

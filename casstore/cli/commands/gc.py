@@ -60,7 +60,7 @@ def gc(
         )
     else:
         output.note_failures(report.failures)
-        _print(report, dry_run=dry_run)
+        _print(report, grace, dry_run=dry_run)
     ctx.exit(1 if report.failures or report.missing else 0)
 
 
@@ -68,15 +68,18 @@ _DONE = {"delete": "deleted", "mark": "marked", "merge": "merged"}
 _FORESEEN = {"delete": "would delete", "mark": "would mark", "merge": "would merge"}
 
 
-def _print(report: GcReport, *, dry_run: bool) -> None:
+_LATER = "a casstore gc that comes {} after the mark deletes them"
+
+
+def _print(report: GcReport, grace: str, *, dry_run: bool) -> None:
     say = _FORESEEN if dry_run else _DONE
     moved = report.folded or report.repacked
     if report.deleted:
         output.line(f"{say['delete']} {output.count(report.deleted, 'file')} ({format_size(report.bytes)})")
     if report.doomed:
-        output.line(f"{say['mark']} {output.count(report.doomed, 'file')}, to be deleted after the grace")
+        output.line(f"{say['mark']} {output.count(report.doomed, 'file')}: {_LATER.format(grace)}")
     if report.waiting:
-        output.line(f"{output.count(report.waiting, 'file')} marked before must wait")
+        output.line(f"{output.count(report.waiting, 'file')} marked before: {_LATER.format(grace)}")
     if moved:
         what = {"segment": report.folded, "pack": report.repacked}
         told = " and ".join(output.count(number, noun) for noun, number in what.items() if number)

@@ -46,7 +46,8 @@ def rebuild(ctx: click.Context, app: Application, *, as_json: bool) -> None:
         output.failures(report.failures)
         if report.damaged:
             output.line(f"journal: {output.count(report.damaged, 'line')} could not be read")
-        absent = f" ({report.absent:,} of them without their object here)" if report.absent else ""
+        its = "its" if report.absent == 1 else "their"
+        absent = f" ({report.absent:,} without {its} object here)" if report.absent else ""
         objects = output.count(report.objects, "object")
         output.line(f"rebuilt the index: {output.count(report.entries, 'entry')}{absent}, {objects}")
     ctx.exit(1 if report.failures or report.damaged else 0)

@@ -104,8 +104,18 @@ def _print_entry(entry: Entry, content: bytes | None) -> None:
     output.line(f"object      {entry.object}{size}")
     output.line(f"created     {output.moment(entry.created)}")
     output.line(f"generation  {entry.generation}")
-    for name, value in sorted(entry.labels.items()):
+    for name, value in sorted(_labels(entry).items()):
         output.line(f"{name:<10}  {value if isinstance(value, str) else json.dumps(value)}")
+
+
+def _labels(entry: Entry) -> dict[str, Any]:
+    """Return the labels, that of the model with the name by which it answered."""
+    labels = dict(entry.labels)
+    if isinstance(labels.get("model"), str) and isinstance(labels.get("answered_by"), str):
+        answered = labels.pop("answered_by")
+        if answered not in {"", labels["model"]}:
+            labels["model"] += f", answered by {answered}"
+    return labels
 
 
 def _print(title: str, content: Content, lines: list[str] | None) -> None:

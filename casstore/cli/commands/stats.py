@@ -37,8 +37,9 @@ def stats(app: Application, *, tokens: bool, as_json: bool) -> None:
     """Say what the store holds, and what it saved, by model.
 
     Counted on this machine since the store was made. Money is in USD, for the hits whose price is known;
-    a + says that there were others. Then why calls had no key, and why answers were not kept. Of the tokens
-    read, some came from the provider's prompt cache; of those written, some were reasoning.
+    a + says that there were others, and unknown that there were only those. Then why calls had no key, and
+    why answers were not kept. Of the tokens read, some came from the provider's prompt cache; of those
+    written, some were reasoning.
     """
     from casstore.inference.savings import by_model, reasons, total
 
@@ -79,6 +80,9 @@ def _print_savings(models: Mapping[tuple[str, str], Savings], total: Savings) ->
     if len(models) > 1:
         rows.append(_row("all", total))
     output.table(rows, right=[1, 2, 3, 4, 5])
+    if total.unpriced_hits:
+        without = output.count(total.unpriced_hits, "hit")
+        output.line(f"+ and unknown: {without} whose price is not known; see Cache(prices=...)")
 
 
 def _print_tokens(models: Mapping[tuple[str, str], Savings]) -> None:
@@ -111,13 +115,20 @@ def _with_prefix(reasons: Mapping[str, int], prefix: str) -> list[str]:
 
 
 def _row(title: str, savings: Savings) -> list[str]:
-    more = "+" if savings.unpriced_hits else ""
-    priced = savings.hits > savings.unpriced_hits or not savings.hits
     return [
         title,
         f"{savings.calls:,}",
         f"{savings.hits:,}",
         f"{savings.input_saved + savings.output_saved:,}",
-        f"${savings.money_saved:,.4f}{more}" if priced else "unknown",
+        _money(savings),
         output.duration(savings.seconds_saved),
     ]
+
+
+def _money(savings: Savings) -> str:
+    """Return the USD saved; what rounds to nothing is not shown as nothing."""
+    shown = f"${savings.money_saved:,.4f}"
+    is_nothing = shown == "$0.0000"
+    if savings.unpriced_hits:
+        return "unknown" if is_nothing else f"{shown}+"
+    return "<$0.0001" if is_nothing and savings.money_saved else shown
