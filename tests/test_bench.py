@@ -16,6 +16,8 @@ from scripts._bench.layouts import measure as measure_layout
 from scripts._bench.layouts import train
 from scripts._bench.peers import CASSTORE, COLD_PUSH, IDLE_PUSH, OPERATIONS, Peer, peers
 from scripts._bench.processes import Cost, ProgramError, measure
+from scripts._bench.repacked import measure as measure_repack
+from scripts._bench.repacked import table as repack_table
 from scripts._bench.sources import Sources, disk, supply
 from scripts._bench.sync_results import best, markdown, table, verdicts
 from scripts._bench.sync_round import Result, Round
@@ -54,6 +56,15 @@ def test_store_and_files_hold_the_same(tmp_path: Path) -> None:
     assert disk(sources.files).files == 40
     sources.take_away(1)
     assert disk(sources.files).files == 30
+
+
+def test_a_repack_is_measured(tmp_path: Path) -> None:
+    """In files, bytes and blocks; the table has a line for each of what is compared."""
+    found = measure_repack(tmp_path, itertools.islice(supply(1, TEXTS), 300))
+    assert (found.plain.files, found.before.files, found.after.files) == (300, 300, 1)
+    assert found.after.size < found.plain.size
+    assert found.after.blocks < found.before.blocks
+    assert [line.split("|")[2].strip() for line in repack_table(found)][2:5] == ["300", "300", "1"]
 
 
 # What it costs

@@ -35,6 +35,10 @@ def main(arguments: Sequence[str]) -> int:
             from scripts._bench.dictionaries import main as dictionaries
 
             return dictionaries(rest)
+        case ["repack", *rest]:
+            from scripts._bench.repacked import main as repacked
+
+            return repacked(rest)
         case _:
             return _local(arguments)
 
