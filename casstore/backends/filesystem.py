@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import SplitResult
 
-from fsspec import AbstractFileSystem, get_filesystem_class
+from fsspec import AbstractFileSystem, Callback, get_filesystem_class
 from fsspec.implementations.local import LocalFileSystem
 
 from casstore.backends import atomic
@@ -24,6 +24,7 @@ from casstore.backends.base import Info
 from casstore.backends.counts import RequestCounter
 from casstore.backends.mapping import from_driver_error, short_range
 from casstore.backends.names import check_folder, check_name, check_range, check_target, is_listed
+from casstore.backends.progress import Progress, watched
 from casstore.errors import CasstoreError, ConfigError
 
 Connect = Callable[[], AbstractFileSystem]
@@ -205,7 +206,9 @@ class FsspecBackend:
         """Close what `filesystem` holds; most hold nothing."""
 
     def _get_file(self, filesystem: AbstractFileSystem, path: str, target: Path) -> None:
-        filesystem.get_file(path, str(target))
+        progress = watched()
+        told = {} if progress is None else {"callback": _Told(progress)}
+        filesystem.get_file(path, str(target), **told)
 
     def _put(self, filesystem: AbstractFileSystem, path: str, content: bytes, *, exclusive: bool) -> None:
         if not exclusive:
@@ -241,6 +244,20 @@ class FsspecBackend:
         modes = atomic.modes_below(self._prefix)
         atomic.make_folder(target.rpartition("/")[0], modes, durable=self._durable)
         place(str(path), target, modes, durable=self._durable)
+
+
+class _Told(Callback):  # type: ignore[misc] # fsspec has no types
+    """What a driver tells of the pieces of one file as they come."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+        self._position = 0
+
+    def relative_update(self, inc: int = 1) -> None:
+        """Note that a piece has come."""
+        self._position += inc
+        self._progress.reach(self._position)
 
 
 class MemoryBackend(FsspecBackend):

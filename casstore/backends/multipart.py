@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from casstore.backends.base import Repeat
+from casstore.backends.progress import Progress, watched
 from casstore.backends.workers import run_all
 from casstore.errors import BackendError
 
@@ -88,10 +89,13 @@ class Window(io.RawIOBase):
         descriptor: The open file.
         start: Where it begins in that file.
         length: How many bytes it has.
+        progress: Where to note what has been read of it, once it `leaves`.
     """
 
-    def __init__(self, descriptor: int, start: int, length: int) -> None:
+    def __init__(self, descriptor: int, start: int, length: int, progress: Progress | None = None) -> None:
         super().__init__()
+        self._progress = progress
+        self._leaves = False
         self._descriptor = descriptor
         self._start = start
         self._length = length
@@ -120,7 +124,38 @@ class Window(io.RawIOBase):
         target = memoryview(buffer)[: max(0, self._length - self._position)]
         count = os.preadv(self._descriptor, [target], self._start + self._position)
         self._position += count
+        if self._leaves and self._progress is not None:
+            self._progress.reach(self._position)
         return count
+
+    def leaves(self) -> None:
+        """Take what is read from now on for what is sent: before, it may be read to be signed."""
+        self._leaves = True
+
+
+class Content(io.BytesIO):
+    """Bytes that are sent, of which is noted how far they are.
+
+    Args:
+        content: The bytes.
+        progress: Where to note what has been read of them, once they leave.
+    """
+
+    def __init__(self, content: bytes, progress: Progress) -> None:
+        super().__init__(content)
+        self._progress = progress
+        self._leaves = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read on."""
+        piece = super().read(size)
+        if self._leaves:
+            self._progress.reach(self.tell())
+        return piece
+
+    def leaves(self) -> None:
+        """Take what is read from now on for what is sent; see `Window.leaves`."""
+        self._leaves = True
 
 
 class Upload:
@@ -223,9 +258,13 @@ class Upload:
 
     def _send(self, upload: str, parts: Iterable[Part]) -> dict[int, str]:
         """Send parts, and return their ETags."""
+        progress = watched()
 
         def send(part: Part) -> tuple[int, str]:
-            return part.number, str(self._repeat(lambda: self._send_one(upload, part))["ETag"])
+            etag = str(self._repeat(lambda: self._send_one(upload, part))["ETag"])
+            if progress is not None:
+                progress.add(part.length)
+            return part.number, etag
 
         return dict(run_all(send, parts, PARTS_AT_ONCE))
 

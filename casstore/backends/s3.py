@@ -31,10 +31,12 @@ from casstore.backends.multipart import (
     CONTENT_TYPE,
     PART_SIZE,
     PARTS_AT_ONCE,
+    Content,
     Upload,
     Window,
     count_parts,
 )
+from casstore.backends.progress import watched
 from casstore.backends.s3_errors import from_s3_error
 from casstore.errors import CasstoreError, ConfigError
 
@@ -127,8 +129,11 @@ class S3Backend(FsspecBackend):
             if count_parts(size, self.part_size) > 1:
                 Upload(call, repeat, self._free_slots(), where["Key"], file.fileno(), self.part_size).run()
             else:
+                progress = watched()
                 repeat(
-                    lambda: call("put_object", Body=Window(file.fileno(), 0, size), ContentType=CONTENT_TYPE)
+                    lambda: call(
+                        "put_object", Body=Window(file.fileno(), 0, size, progress), ContentType=CONTENT_TYPE
+                    )
                 )
 
     def _open(self) -> S3FileSystem:
@@ -168,6 +173,9 @@ class S3Backend(FsspecBackend):
         """Count an HTTP request that is about to leave; botocore calls this for each."""
         verb = "LIST" if event_name.endswith(_LISTS) else request.method
         self._counter.add(verb)
+        body = getattr(request.body, "_raw", request.body)  # as it is, or within AWS's chunks
+        if isinstance(body, (Content, Window)):
+            body.leaves()
 
     def _answered(self, parsed: Mapping[str, Any], **_: object) -> None:
         """Learn the server's clock from an answer; botocore calls this for each."""
@@ -192,7 +200,9 @@ class S3Backend(FsspecBackend):
 
     def _put(self, filesystem: S3FileSystem, path: str, content: bytes, *, exclusive: bool) -> None:
         condition = {"IfNoneMatch": "*"} if exclusive else {}
-        filesystem.call_s3("put_object", **self._where(path), Body=content, **condition)
+        progress = watched()
+        body = content if progress is None else Content(content, progress)
+        filesystem.call_s3("put_object", **self._where(path), Body=body, **condition)
 
     def _where(self, path: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": path.removeprefix(f"{self._bucket}/")}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from casstore.backends.mapping import from_os_error
+from casstore.backends.progress import watched
 from casstore.backends.workers import run_all
 from casstore.digest import Digest, digest_of
 from casstore.errors import CasstoreError, IntegrityError, NotFoundError
@@ -157,11 +158,14 @@ class _Spool:
 
     def fill(self, source: ObjectStore, frames: Frames, groups: tuple[Group, ...]) -> Stored | None:
         """Fetch what is not here, and examine the whole; return None where it is not as `frames` say."""
+        progress = watched()
 
         def work(group: Group) -> None:
             with _slots:
                 if not self._holds(frames, group):
                     self._fetch(source, frames, group)
+            if progress is not None:
+                progress.add(group.length)
 
         try:
             run_all(work, groups, GROUPS_AT_ONCE)

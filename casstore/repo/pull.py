@@ -200,7 +200,7 @@ class _Download:
                 self._bring_dictionary(digest, stored)
             with contextlib.ExitStack() as stack:
                 repacker = stack.enter_context(_repacker(self._local))
-                for _, result in parallel(self._bring, self._jobs(), run.workers):
+                for _, result in parallel(self._bring, self._jobs(), run.workers, run.look):
                     self._note(result, repacker)
         finally:
             self._note_loose()
@@ -219,7 +219,8 @@ class _Download:
         if isinstance(job, Range):
             return self._bring_range(job)
         try:
-            known = self._local.bring(self._source, job)
+            with self._run.moving():
+                known = self._local.bring(self._source, job)
         except (NotFoundError, IntegrityError) as error:
             return _failed([job.digest], error)
         return Brought([known], count=1, stored=known.stored)
@@ -232,7 +233,8 @@ class _Download:
 
     def _bring_whole(self, whole: WholePack) -> Brought:
         try:
-            pack = self._local.bring_pack(self._source, whole.pack.digest)
+            with self._run.moving():
+                pack = self._local.bring_pack(self._source, whole.pack.digest)
         except NotFoundError as error:
             return _failed(self._digests_of(whole), error)
         except IntegrityError:

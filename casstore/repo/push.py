@@ -143,7 +143,7 @@ class _Upload:
             for digest in plan.dictionaries:
                 self._send_dictionary(digest)
             with self._telling_of_packs() as on_advance:
-                for _, result in parallel(_do, self._jobs(on_advance), run.workers):
+                for _, result in parallel(_do, self._jobs(on_advance), run.workers, run.look):
                     self._note(result)
         finally:
             run.finish()
@@ -191,7 +191,8 @@ class _Upload:
                 pack, content, failures = self._pack(members, on_advance)
             if pack is None:
                 return Sent(failures=failures)
-            self._target.backend.write(self._target.pack_name(pack.digest), content)
+            with self._run.moving():
+                self._target.backend.write(self._target.pack_name(pack.digest), content)
         return Sent(packs=[pack], failures=failures)
 
     def _pack(
@@ -214,7 +215,8 @@ class _Upload:
         path = local.path(local.objects.pack_name(info.digest))
         try:
             pack = read_pack(path, info.digest)
-            self._target.backend.upload(path, self._target.pack_name(info.digest))
+            with self._run.moving():
+                self._target.backend.upload(path, self._target.pack_name(info.digest))
         except (IntegrityError, FileNotFoundError) as error:
             local.doubt_pack(info.digest)
             return Sent(failures=[Failure(info.digest, f"the pack cannot be read here: {error}")])
@@ -234,7 +236,8 @@ class _Upload:
         path = local.path(local.objects.name(known.digest))
         try:
             examine(path, known)
-            target.backend.upload(path, target.name(known.digest))
+            with self._run.moving():
+                target.backend.upload(path, target.name(known.digest))
         except FileNotFoundError:
             local.doubt(known.digest)
             raise NotFoundError(f"object {known.digest} is gone from {local.root}") from None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from casstore.backends.progress import Progress, watching
 from casstore.digest import Digest
 from casstore.events import Advanced, Event, Finished, OnEvent, Started
 
@@ -72,6 +74,8 @@ class Run:
         self._objects = 0
         self._packs = 0
         self._bytes = 0
+        self._shown = 0
+        self._moving: list[Progress] = []
 
     def tell(self, event: Event) -> None:
         """Pass an event on; from any thread, of which each waits for the other."""
@@ -87,7 +91,29 @@ class Run:
         self._objects += objects
         self._packs += packs
         self._bytes += stored
-        self.tell(Advanced(self._operation, objects, stored))
+        self._show(objects)
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Watch a file that this thread sends or fetches in the block, so that `look` can tell of it."""
+        progress = Progress()
+        self._moving.append(progress)
+        try:
+            with watching(progress):
+                yield
+        finally:
+            self._moving.remove(progress)
+
+    def look(self) -> None:
+        """Tell how far what is under way has come; what is told here is not told again when it is done."""
+        self._show(0)
+
+    def _show(self, objects: int) -> None:
+        reached = self._bytes + sum(progress.moved for progress in tuple(self._moving))
+        more = max(0, reached - self._shown)
+        self._shown += more
+        if objects or more:
+            self.tell(Advanced(self._operation, objects, more))
 
     def fail(self, failures: Iterable[Failure], *, passing: bool = False) -> None:
         """Take in what could not be moved; `passing`, for a reason that is none of the objects'."""

@@ -18,17 +18,23 @@ R = TypeVar("R")
 WORKERS = 16
 """Requests under way at once; S3 answers one in tens of milliseconds, whatever others it is answering."""
 
+_PAUSE = 0.2
+"""Seconds between two looks at what is under way."""
+
 _AHEAD = 4
 """Jobs waiting for each worker, so that none is idle while results are taken in."""
 
 
 def parallel(
-    work: Callable[[T], R], items: Iterable[T], workers: int | None = None
+    work: Callable[[T], R],
+    items: Iterable[T],
+    workers: int | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Iterator[tuple[T, R | CasstoreError]]:
     """Yield each item with what `work` made of it, as they are done.
 
     A `CasstoreError` is a result, so that one bad object does not stop the others; anything else is raised,
-    and what has not begun by then never does.
+    and what has not begun by then never does. While none is done, `meanwhile` is called a few times a second.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -40,9 +46,9 @@ def parallel(
             for item in remaining:
                 running[pool.submit(work, item)] = item
                 if len(running) >= count * _AHEAD:
-                    yield from _settled(running)
+                    yield from _settled(running, meanwhile)
             while running:
-                yield from _settled(running)
+                yield from _settled(running, meanwhile)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -88,10 +94,15 @@ def _one_thread() -> Iterator[Callable[[Callable[[], T]], Callable[[], T]]]:
         yield begin
 
 
-def _settled(running: dict[Future[R], T]) -> Iterator[tuple[T, R | CasstoreError]]:
+def _settled(
+    running: dict[Future[R], T], meanwhile: Callable[[], None] | None
+) -> Iterator[tuple[T, R | CasstoreError]]:
     from concurrent.futures import FIRST_COMPLETED, wait
 
-    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    pause = None if meanwhile is None else _PAUSE
+    while not (done := wait(running, pause, FIRST_COMPLETED).done):
+        if meanwhile is not None:
+            meanwhile()
     for future in done:
         item = running.pop(future)
         error = future.exception()

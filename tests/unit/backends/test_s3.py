@@ -14,6 +14,8 @@ from botocore import session
 from botocore.loaders import Loader
 
 from casstore.backends.open import open_backend
+from casstore.backends.progress import Progress, watched, watching
+from casstore.backends.retry import RetryingBackend
 from casstore.backends.s3 import S3Backend
 from casstore.errors import BackendError, ConfigError, ExistsError, NotFoundError
 from tests.conftest import Bucket
@@ -385,3 +387,66 @@ def test_child_program_finds_the_bucket(bucket: Bucket, requests_log: Server) ->
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert requests_log.verbs() == {"PUT": 1}
+
+
+# How far it is
+
+
+class Steps(Progress):
+    """Notes each step besides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+
+    def reach(self, position: int) -> None:
+        """Note a step."""
+        super().reach(position)
+        self.steps.append(position)
+
+
+def test_a_file_is_told_of_while_it_moves(backend: S3Backend, tmp_path: Path) -> None:
+    """Up from memory, up from a file, and down, piece by piece to the last byte; not while it is signed."""
+    content = os.urandom(3_000_000)
+    (tmp_path / "up").write_bytes(content)
+    moves: list[Callable[[], None]] = [
+        lambda: backend.write("objects/a", content),
+        lambda: backend.upload(tmp_path / "up", "objects/b"),
+        lambda: backend.download("objects/a", tmp_path / "down"),
+    ]
+    for move in moves:
+        progress = Steps()
+        with watching(progress):
+            move()
+        assert progress.moved == len(content)
+        assert progress.steps == sorted(progress.steps)
+        assert progress.steps[0] < len(content) / 5
+        assert len(progress.steps) > 5
+    assert backend.read("objects/b") == content == (tmp_path / "down").read_bytes()
+
+
+def test_a_file_in_parts_is_told_of_part_by_part(backend: S3Backend, big: Path, requests_log: Server) -> None:
+    """A part that is sent again counts once."""
+    requests_log.fail(Fault("PUT"))
+    progress = Progress()
+    with watching(progress):
+        RetryingBackend(backend, base_delay=0).upload(big, "objects/a")
+    assert progress.moved == 160 * 1024
+
+
+def test_what_is_sent_again_is_told_of_once(backend: S3Backend, requests_log: Server) -> None:
+    """From where the first try had come on."""
+    requests_log.fail(Fault("PUT"))
+    progress = Steps()
+    with watching(progress):
+        RetryingBackend(backend, base_delay=0).write("objects/a", os.urandom(500_000))
+    assert progress.moved == max(progress.steps) == 500_000
+    assert progress.steps != sorted(progress.steps)
+
+
+def test_nobody_watches_what_nobody_asked_about(backend: S3Backend) -> None:
+    """Neither in a block that is over, nor in another thread."""
+    with watching(Progress()), ThreadPoolExecutor(1) as pool:
+        assert watched() is not None
+        assert pool.submit(watched).result() is None
+    assert watched() is None

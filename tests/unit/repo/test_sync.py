@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from casstore.backends.base import Backend
 from casstore.backends.open import open_backend
+from casstore.backends.progress import watched
 from casstore.backends.retry import RetryingBackend
 from casstore.backends.s3 import S3Backend
 from casstore.catalog import inventory, statements
@@ -37,7 +41,7 @@ from casstore.store.layout import digest_in
 from scripts._bench.texts import Answers
 from scripts._demo.documents import documents
 from tests.conftest import Bucket
-from tests.doubles import Crash, CrashingBackend, FaultyBackend, RecordingBackend
+from tests.doubles import Crash, CrashingBackend, FaultyBackend, RecordingBackend, WrappedBackend
 from tests.s3 import Server
 from tests.stores import (
     MIB,
@@ -55,6 +59,8 @@ from tests.stores import (
 from tests.unit.repo.conftest import Open
 
 ONE_LIST = {"LIST": 1}
+
+_T = TypeVar("_T")
 
 
 def expected(*numbers: int) -> dict[str, bytes | None]:
@@ -418,6 +424,52 @@ def test_events_while_a_pack_is_made(store: Repository, folder_url: str) -> None
         if isinstance(event, Advanced) and event.operation == "push" and event.objects
     )
     assert max(map(events.index, made)) < events.index(sent) < events.index(Finished("pack"))
+
+
+class HaltingBackend(WrappedBackend):
+    """Moves half of a pack, and goes on when that was told; of a first try it moves less, and fails."""
+
+    def __init__(self, inner: Backend, told: threading.Event) -> None:
+        super().__init__(inner)
+        self.halfway: list[int] = []
+        self._told = told
+
+    def around(self, operation: str, name: str, run: Callable[[], _T]) -> _T:
+        """Halt in the middle of a pack."""
+        progress = watched()
+        if progress is not None and name.startswith("packs"):
+            self.halfway.append(1000 * (len(self.halfway) + 1))
+            self._told.clear()
+            progress.reach(self.halfway[-1])
+            assert self._told.wait(10)
+            if len(self.halfway) == 1:
+                raise BackendError("cut off", transient=True)
+        return run()
+
+
+@pytest.mark.parametrize("operation", ["push", "pull"])
+def test_events_while_a_pack_moves(store: Repository, opened: Open, folder_url: str, operation: str) -> None:
+    """Bytes are told of as they move; a second try adds what is more than the first had moved."""
+    for number in range(3):
+        store.put_entry(key(number), noise(4000, number))
+    repository = store
+    if operation == "pull":
+        store.push(folder_url)
+        repository = opened("other")
+    told = threading.Event()
+    events: list[Event] = []
+
+    def hear(event: Event) -> None:
+        events.append(event)
+        told.set()
+
+    remote = repository.remote(folder_url)
+    halting = HaltingBackend(remote.backend, told)
+    remote.backend = RetryingBackend(halting, sleep=lambda _: None)
+    report = getattr(repository, operation)(folder_url, on_event=hear)
+    assert halting.halfway == [1000, 2000]
+    steps = [event for event in events if isinstance(event, Advanced) and event.operation == operation]
+    assert [(step.objects, step.size) for step in steps] == [(0, 1000), (0, 1000), (3, report.bytes - 2000)]
 
 
 def test_events_of_what_is_done_again(
