@@ -36,8 +36,8 @@ from casstore.repo.plan_merge import NO_MERGE
 from casstore.repo.recover import add_segment
 from casstore.repo.repository import Repository
 from casstore.store.codec import FRAME_SIZE
-from casstore.store.marker import ensure_marker
 from casstore.store.layout import digest_in
+from casstore.store.marker import ensure_marker
 from scripts._bench.texts import Answers
 from scripts._demo.documents import documents
 from tests.conftest import Bucket
