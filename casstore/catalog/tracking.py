@@ -183,7 +183,9 @@ class Tracking:
                 return
             for key, content, generation, created, labels, refs in rows:
                 digest = None if content is None else content.hex()
-                yield encode_claim(key.hex(), digest, generation, created, labels, refs_from(refs))
+                yield encode_claim(
+                    key.hex(), digest, generation, created, labels, refs_from(refs) if refs else ()
+                )
             after = rows[-1][0]
 
     def chosen_kept(self, mark: int) -> list[Digest]:
