@@ -203,7 +203,7 @@ _WANTING = f"""EXISTS (
             WHERE length(e.refs) > 32 * n AND {_LACKS.format("substr(e.refs, 32 * n + 1, 32)")})))
 """
 
-_ANY_WANTED = "SELECT 1 FROM wanted WHERE remote = ?1 AND kind = 0 LIMIT 1"
+_ANY_WANTED = "SELECT 1 FROM wanted WHERE remote = ?1 LIMIT 1"
 
 # A quick look, before the thorough one above.
 _SEEMS_UNSETTLED = f"""
@@ -314,15 +314,15 @@ def settle(index: Index, remote: int) -> bool:
     So does what is lost: a collection may tell where it is again, and of no entry that leads to it.
 
     Returns:
-        Whether entries are left.
+        Whether anything is left.
     """
     with index.writing() as connection:
         connection.execute(_SETTLE_KEPT, (remote,))
-        if not connection.execute(_SEEMS_UNSETTLED, (remote,)).fetchone()[0]:
+        if connection.execute(_SEEMS_UNSETTLED, (remote,)).fetchone()[0]:
+            deepest = _deepest(connection, remote, "wanted")
+            connection.execute(_SETTLE.format(deepest=deepest), (remote,))
+        else:
             connection.execute(_SETTLE_ALL, (remote,))
-            return False
-        deepest = _deepest(connection, remote, "wanted")
-        connection.execute(_SETTLE.format(deepest=deepest), (remote,))
         return connection.execute(_ANY_WANTED, (remote,)).fetchone() is not None
 
 

@@ -8,7 +8,6 @@ for longer than the grace and is still not needed is deleted: segments first, th
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,14 +19,14 @@ from typing import TYPE_CHECKING
 
 from casstore.catalog.census import needed_of
 from casstore.catalog.folding import Union, coverage
-from casstore.catalog.index import Index, now
+from casstore.catalog.index import Index
 from casstore.catalog.records import OBJECT, PACK, SEGMENT, Doomed
 from casstore.catalog.segment import check_segment
 from casstore.catalog.tracking import Tracking
 from casstore.digest import Digest
 from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
 from casstore.events import Advanced, Finished, Started
-from casstore.repo.local import GRACE, UNFINISHED_AGE
+from casstore.repo.local import GRACE
 from casstore.repo.manifest import Listed, ManifestReader, Vanished
 from casstore.repo.merge import NO_MARK, Folding, distrust, publish_folding, read_union
 from casstore.repo.moving import Mover, most_used
@@ -46,9 +45,6 @@ if TYPE_CHECKING:
     from casstore.repo.plan import Contact
     from casstore.repo.remote import Remote
     from casstore.repo.repository import Repository
-
-_FOLDER = "gc-"
-"""How the names of a collection's folders begin, in the spool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,12 +314,8 @@ def _planned(report: GcReport, plan: GcPlan) -> GcReport:
 @contextmanager
 def _workplace(local: Local) -> Iterator[Path]:
     """Yield a folder that is removed afterwards, as are those that processes left which were killed."""
-    long_ago = now() - UNFINISHED_AGE
-    for path in local.spool.glob(f"{_FOLDER}*"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mtime_ns // 1_000_000 < long_ago:
-                shutil.rmtree(path, ignore_errors=True)
-    folder = Path(mkdtemp(prefix=_FOLDER, dir=local.spool))
+    local.sweep()
+    folder = Path(mkdtemp(prefix="gc-", dir=local.spool))
     try:
         yield folder
     finally:

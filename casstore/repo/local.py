@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -333,11 +334,15 @@ class Local:
             self.journal.finish()
 
     def sweep(self, pattern: str = f"{SPOOL}/*") -> None:
-        """Remove the unfinished files of processes that ended long ago, by default those of the spool."""
+        """Remove what processes that ended long ago left unfinished, by default in the spool."""
         long_ago = now() - UNFINISHED_AGE
         for path in self.root.glob(pattern):
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime_ns // 1_000_000 < long_ago:
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime_ns // 1_000_000 >= long_ago:
+                    continue
+                if path.is_dir():  # a collection's
+                    shutil.rmtree(path)
+                else:
                     path.unlink()
 
     def _where_it_is(self, known: Stored) -> Stored | None:

@@ -167,10 +167,9 @@ def planned_pull(
     absent = {digest: side.there.stored for digest, side in known.items() if side.there and not side.here}
     plan = plan_pull(refreshed.contact, found, room, absent, taken)
     missing = missing_objects(index, tracking.id) if refreshed.due or listed else []
-    waited_for = [*plan.over, *missing] if refreshed.due else []
+    waited_for = [*plan.over, *missing]
     behind = waiting_for(index, tracking.id, waited_for) if waited_for else 0
-    new = refreshed.entries
-    entries = max(new, new + refreshed.due - behind)
+    entries = refreshed.entries + refreshed.due - behind
     return replace(plan, entries=entries, failures=refreshed.failures, missing=len(missing))
 
 

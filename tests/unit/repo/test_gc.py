@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -811,3 +812,15 @@ def test_events_of_a_collection(store: Repository, folder_url: str, remote: Path
     )
     assert starts[-1] == Started("gc", report.deleted, report.bytes)
     assert events[-1] == Finished("gc")
+
+
+def test_what_a_killed_collection_left_is_swept(store: Repository, bucket: Bucket) -> None:
+    """The folder of one that was killed a day ago goes with the next push, which it does not hinder."""
+    fill(store, range(3))
+    old, young = store.local.spool / "gc-old", store.local.spool / "gc-young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "index.sqlite").write_bytes(b"unfinished")
+    os.utime(old, (0, time.time() - 25 * 3600))
+    store.push(bucket.url)
+    assert list(store.local.spool.iterdir()) == [young]

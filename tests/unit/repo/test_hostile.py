@@ -176,7 +176,12 @@ def test_location_that_lies_costs_nothing_but_a_failure(
     assert store.verify().failures == ()
 
 
-def test_pack_that_does_not_hold_all_it_should(opened: Open, store: Repository, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "last", [ENTRY, {"kind": "kept", "object": digest_of(b"evil")}], ids=["of an entry", "put by hand"]
+)
+def test_pack_that_does_not_hold_all_it_should(
+    opened: Open, store: Repository, tmp_path: Path, last: dict[str, Any]
+) -> None:
     """Where a segment lists an object in a pack that the pack does not hold, that one alone is reported."""
     url = (tmp_path / "remote").as_uri()
     source = opened("source")
@@ -189,7 +194,7 @@ def test_pack_that_does_not_hold_all_it_should(opened: Open, store: Repository, 
     inside = pack.contents
     more = Contents(None, [*inside.digests, digest_of(b"evil")], [*inside.sizes, 4], [*inside.lengths, 25])
     told = encode_record(dataclasses.replace(pack, contents=more))
-    name, content = sealed(b"\n".join([HEADER, told, json.dumps(ENTRY).encode(), b""]))
+    name, content = sealed(b"\n".join([HEADER, told, json.dumps(last).encode(), b""]))
     (tmp_path / "remote" / "manifest" / f"{name}.zst").write_bytes(content)
     report = store.pull(url)
     assert [failure.name for failure in report.failures] == [digest_of(b"evil")]
