@@ -154,6 +154,25 @@ def test_progress_is_drawn_on_a_terminal_only(home: Path, monkeypatch: pytest.Mo
     assert (piped.stdout, piped.stderr) == (stdout, "")
 
 
+@pytest.mark.parametrize(("command", "bars"), [("push", ["pack", "push"]), ("pull", ["pull"])])
+def test_progress_tells_objects_bytes_rate_and_time_left(
+    home: Path, monkeypatch: pytest.MonkeyPatch, command: str, bars: list[str]
+) -> None:
+    """Of what moves, and of what there is of it."""
+    for number in range(5):
+        add_entry(number)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "200")
+    args = [command, str(home / "remote")]
+    if command == "pull":
+        subprocess.run([*COMMAND, "push", args[1]], capture_output=True, check=True, cwd=home)
+        monkeypatch.setenv("CASSTORE_DIR", str(home / "other"))
+    drawn = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn_by(args)[1])
+    for bar in bars:
+        rate, left = r"(\?|[\d.]+ \w+/s)", r"[-\d]:[-\d]{2}:[-\d]{2}"
+        assert re.search(rf"\b{bar} +\S* +\d+/10 objects [\d.]+/[\d.]+ \w+ {rate} {left}", drawn), drawn
+
+
 def test_a_dumb_terminal_gets_no_bars(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does one that cannot move its cursor."""
     assert home.is_dir()

@@ -14,8 +14,10 @@ from pathlib import Path
 from casstore.catalog.learning import absorb
 from casstore.catalog.records import Entry
 from casstore.digest import Key, digest_of
+from casstore.repo.recover import add_segment
 from casstore.repo.repository import Repository
 from casstore.repo.run import Report
+from casstore.store.layout import MANIFEST
 from casstore.store.pack import PackWriter
 from tests.crash.large_file import demand, peak_here
 
@@ -61,7 +63,9 @@ def _take_pack(store: Repository, numbers: range) -> None:
         local.take_in(path, local.objects.pack_name(pack.digest))
     local.adopt(pack, used=1)
     pairs = zip(numbers, digests, strict=True)
-    absorb(local.index, [Entry(key(number), digest, 0, 1, {"model": "m"}) for number, digest in pairs])
+    entries = [Entry(key(number), digest, 0, 1, {"model": "m"}) for number, digest in pairs]
+    absorb(local.index, entries)
+    add_segment(local, entries)
 
 
 def push(folder: Path, count: int) -> None:
@@ -77,9 +81,16 @@ def pull(folder: Path, count: int) -> None:
 
 
 def hit(folder: Path, count: int) -> None:
-    """Open the store, for one entry."""
+    """Open the store, for one entry, and read nothing of its manifest."""
+    demand(any((folder / "store" / MANIFEST).iterdir()), "there is no manifest")
+    sys.addaudithook(_refuse_manifest)
     with Repository.open(folder / "store") as store:
         demand(store.read_entry(key(count // 2))[1] == answer(count // 2), "it is another answer")
+
+
+def _refuse_manifest(event: str, arguments: tuple[object, ...]) -> None:
+    if event in ("open", "os.listdir", "os.scandir"):
+        demand(MANIFEST not in str(arguments[0]), "the manifest is read")
 
 
 STEPS: dict[str, Callable[[Path, int], None]] = {

@@ -73,7 +73,7 @@ def steps(folder: Path, count: int, *names: str) -> dict[str, int]:
 
 
 def test_opening_a_store_takes_as_much_with_ten_times_the_entries(tmp_path: Path) -> None:
-    """Nothing of it is read but what a hit needs, so it takes far less than the 60 MB of the design."""
+    """Nothing is read but what a hit needs, no manifest: in far less than the 60 MB of the design."""
     few, many = (steps(tmp_path / f"{count}", count, "take", "hit")["hit"] for count in (1000, 10_000))
     assert many < few + 1_000_000
     assert many < 40_000_000

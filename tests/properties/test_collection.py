@@ -144,6 +144,11 @@ class Team(RuleBasedStateMachine):
             if not spared and is_held(store.local.index, info.digest):
                 store.delete(info.digest)
 
+    @rule(number=STORES)
+    def repack(self, number: int) -> None:
+        """Turn what has files of its own into packs, and small packs into one."""
+        assert self.stores[number].repack().failures == ()
+
     @rule(number=STORES, name=KEYS)
     def read(self, number: int, name: Key) -> None:
         """Read an entry: the right content, wherever it is."""
@@ -187,7 +192,7 @@ class Team(RuleBasedStateMachine):
 
 
 def test_nothing_that_was_pushed_is_lost() -> None:
-    """Three stores that push, die, pull, evict, wait and collect lose nothing and agree."""
+    """Three stores that push, die, pull, evict, repack, wait and collect lose nothing and agree."""
     run_state_machine_as_test(Team, settings=settings(max_examples=25, stateful_step_count=30, deadline=None))
 
 
