@@ -25,6 +25,9 @@ from tests.stores import key
 
 _ROOT = Path(__file__).parent.parent.parent
 FAILED = 1
+NO_GRACE = -24 * 3600 * 1000
+"""Milliseconds: what is doomed this minute may be deleted."""
+
 PATIENCE = 60.0
 """Seconds one process waits for another."""
 
@@ -34,8 +37,8 @@ class Job:
     """What a child is to do.
 
     Attributes:
-        operation: ``put``, ``push``, ``pull``, ``repack``, ``evict`` (half of it), or ``put and push``, which
-            meets another process in between.
+        operation: ``put``, ``push``, ``pull``, ``gc`` (without grace), ``repack``, ``evict`` (half of it), or
+            ``put and push``, which meets another process in between.
         store: The folder of its store.
         remote: The URL of the remote.
         numbers: Of a put, the first number and the one behind the last.
@@ -109,7 +112,7 @@ def running_forks() -> Iterator[Forks]:
 
 def _serve() -> None:
     from casstore.backends import retry, s3  # noqa: F401 - a child need not
-    from casstore.repo import packs, rebuild, repack, sync, verify  # noqa: F401 - likewise
+    from casstore.repo import gc, packs, rebuild, repack, sync, verify  # noqa: F401 - likewise
 
     for line in sys.stdin:
         job = Job(**json.loads(line))
@@ -148,6 +151,8 @@ def _work(job: Job) -> None:
                 repository.push(job.remote)
             case "pull":
                 repository.pull(job.remote)
+            case "gc":
+                repository.gc(job.remote, grace=NO_GRACE)
             case "repack":
                 repository.repack()
             case "evict":

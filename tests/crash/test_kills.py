@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of put, push and pull, in real processes; the moments are seeded.
+"""SIGKILL at random moments of put, push, pull and collection, in real processes; the moments are seeded.
 
 Nothing torn becomes visible, no wrong byte is returned, what a put said it stored is there, and running the
 same again completes it.
@@ -7,6 +7,7 @@ same again completes it.
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +18,15 @@ from casstore.digest import Key
 from casstore.repo.repository import Repository
 from tests.conftest import Bucket
 from tests.crash.aftermath import check_local, check_remote, mirror
-from tests.crash.forks import Forks, Job, content_of, put_number
+from tests.crash.forks import NO_GRACE, Forks, Job, content_of, put_number
 from tests.stores import answers, key
 
 ENTRIES = 24
 SUITE_KILLS = 3
 SOAK_KILLS = 50
-"""For each of the five cases: 250 in all."""
+"""For each of the seven cases: 350 in all."""
 
-CASES = ["put", "push-file", "push-s3", "pull-file", "pull-s3"]
+CASES = ["put", "push-file", "push-s3", "pull-file", "pull-s3", "gc-file", "gc-s3"]
 
 
 class World:
@@ -50,6 +51,8 @@ class World:
             _put_all(self._root)
         elif operation == "pull":
             _put_all(folder / "other", push_to=url)
+        elif operation == "gc":
+            _put_garbage(folder, self._root, url)
 
     def check(self) -> None:
         """Look at what a killed process left."""
@@ -59,7 +62,7 @@ class World:
             with Repository.open(self._root) as store:
                 for number in map(int, self._said.read_text().split()):
                     assert store.read_entry(key(number))[1] == content_of(number)
-        if self.job.operation == "push":
+        if self.job.operation in ("push", "gc"):
             self._check_remote()
 
     def complete(self) -> None:
@@ -68,6 +71,8 @@ class World:
             if self.job.operation == "put":
                 for number in range(ENTRIES):
                     put_number(store, number)
+            elif self.job.operation == "gc":
+                self._collect(store)
             else:
                 operation = store.push if self.job.operation == "push" else store.pull
                 report = operation(self._url)
@@ -75,8 +80,18 @@ class World:
                 assert operation(self._url).requests == {"LIST": 1}
             assert answers(store) == self._expected
         check_local(self._root, self._expected)
-        if self.job.operation == "push":
+        if self.job.operation in ("push", "gc"):
             assert self._check_remote() == len(self._expected)
+
+    def _collect(self, store: Repository) -> None:
+        for _ in range(3):  # what is moved, what is doomed then, and what that was told by
+            report = store.gc(self._url, grace=NO_GRACE)
+            assert (report.failures, report.missing) == ((), 0)
+        assert (report.doomed, report.deleted) == (0, 0)
+        with Repository.open(self._root.with_name("newcomer")) as newcomer:
+            newcomer.pull(self._url)
+            assert answers(newcomer) == self._expected
+        shutil.rmtree(newcomer.path)
 
     def _check_remote(self) -> int:
         self._looks += 1
@@ -96,6 +111,21 @@ def _put_all(root: Path, *, push_to: str | None = None) -> None:
             put_number(store, number)
         if push_to is not None:
             store.push(push_to)
+
+
+def _put_garbage(folder: Path, collector: Path, url: str) -> None:
+    """Let stores push little by little, with answers that are replaced later, and the collector pull."""
+    for number in range(3):
+        with Repository.open(folder / f"other-{number}") as store:
+            for each in range(ENTRIES):
+                store.put_entry(key(each), b"out of date", replace=True)
+            store.push(url)
+    with Repository.open(collector) as store:
+        store.pull(url)
+        for number in range(ENTRIES):
+            question = [b"question %d" % number]
+            store.put_entry(key(number), content_of(number), refs=question, replace=True)
+        store.push(url)
 
 
 def kill_often(forks: Forks, new_world: Callable[[], World], kills: int, seed: str) -> None:
