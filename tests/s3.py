@@ -35,12 +35,13 @@ _ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request as the server got it; `verb` is LIST where a GET names no object."""
+    """One HTTP request as the server got it, its body's length too; `verb` is LIST where a GET names no object."""
 
     verb: str
     path: str
     query: str
     range: str = ""
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +216,8 @@ def _request(environ: WSGIEnvironment) -> Request:
     names_object = "/" in path.strip("/")
     if verb == "GET" and (not names_object or "uploads" in parse_qs(query, keep_blank_values=True)):
         verb = "LIST"
-    return Request(verb, path, query, environ.get("HTTP_RANGE", ""))
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    return Request(verb, path, query, environ.get("HTTP_RANGE", ""), length)
 
 
 def _mend_moto() -> None:
