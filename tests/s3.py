@@ -35,7 +35,7 @@ _ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request as the server got it, its body's length too; `verb` is LIST where a GET names no object."""
+    """One HTTP request as the server got it, and its body's length; LIST is a GET that names no object."""
 
     verb: str
     path: str
