@@ -10,6 +10,7 @@ from casstore.catalog.rows import PackInfo
 from casstore.digest import Digest
 from casstore.repo.large import count_fetches
 from casstore.repo.plan import Contact, Move, Plan, contact_requests, without_zeros
+from casstore.repo.plan_push import TOC_ENTRY
 from casstore.store.sealed import Stored
 
 GAP = 256 * 1024
@@ -76,12 +77,12 @@ def worth_taking(shares: Collection[Share], room: int) -> list[WholePack]:
         shares: What is wanted, by pack.
         room: Stored bytes that fit under the size cap.
     """
-    room -= sum(share.stored for share in shares)
+    room -= sum(share.stored + _table(share.objects, share.row) for share in shares)
     whole: list[WholePack] = []
     for share in shares if room >= 0 else ():
         if share.row is None or share.pack is None:
             continue
-        more = share.pack.stored - share.stored
+        more = share.pack.stored - share.stored - _table(share.objects, share.row)
         if more <= room and _is_most(share.objects, share.stored, share.pack):
             whole.append(WholePack(share.pack, share.row, share.objects))
             room -= more
@@ -94,6 +95,7 @@ def plan_pull(
     room: int,
     dictionaries: Mapping[Digest, int] | None = None,
     taken: Sequence[WholePack] = (),
+    spare: int = 0,
 ) -> PullPlan:
     """Return what a pull would bring; how many entries that is, is for the caller to say.
 
@@ -103,11 +105,14 @@ def plan_pull(
         room: Stored bytes that fit under the size cap; what does not fit stays behind.
         dictionaries: Dictionaries of the packs there that are not here, and their stored bytes.
         taken: Packs that will be fetched whole.
+        spare: Bytes of the room to leave free where not all fits.
     """
     missing = dictionaries or {}
-    room -= sum(each.pack.stored for each in taken)
+    room -= sum(each.pack.stored for each in taken) + sum(missing.values())
+    if sum(map(_cost, offered.objects)) > room:
+        room -= spare
     fetched, over = _fitting(offered.objects, room)
-    more, ranges = _packs(fetched, offered.packs, room - sum(row.stored for row in fetched))
+    more, ranges = _packs(fetched, offered.packs, room - sum(map(_cost, fetched)))
     whole = [*taken, *more]
     needed = {each.pack.dictionary for each in whole}
     needed |= {each.members[0].place.dictionary for each in ranges if each.members[0].place is not None}
@@ -153,7 +158,7 @@ def ranges_of(pack: Digest, members: Iterable[Stored]) -> list[Range]:
 def _fitting(offered: list[Row], room: int) -> tuple[list[Row], list[Digest]]:
     """Choose what fits: the objects to fetch, up to the first that does not fit."""
     for position, row in enumerate(offered):
-        room -= row.stored
+        room -= _cost(row)
         if room < 0:
             return offered[:position], [left.digest for left in offered[position:]]
     return offered, []
@@ -170,13 +175,23 @@ def _packs(
     ranges: list[Range] = []
     for number, inside in members.items():
         pack = packs[number]
-        more = pack.stored - sum(row.stored for row in inside)
+        more = pack.stored - sum(map(_cost, inside))
         if more <= room and _is_enough(inside, pack):
             whole.append(WholePack(pack, number, len(inside)))
             room -= more
         else:
             ranges += ranges_of(pack.digest, (stored_of(row, packs) for row in inside))
     return whole, ranges
+
+
+def _cost(row: Row) -> int:
+    """Return the bytes that an object will take here."""
+    return row.stored + _table(1, row.pack)
+
+
+def _table(objects: int, pack: int | None) -> int:
+    """Return the bytes that objects take in a pack's table of contents, if they lie in one."""
+    return 0 if pack is None else TOC_ENTRY * objects
 
 
 def _is_most(objects: int, stored: int, pack: PackInfo) -> bool:

@@ -25,6 +25,7 @@ from casstore.catalog.inventory import (
 )
 from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
+from casstore.repo.plan_evict import EVICT_TO
 from casstore.repo.plan_pull import PullPlan, Range, WholePack, plan_pull, ranges_of, worth_taking
 from casstore.repo.repack import tidy_packs
 from casstore.repo.run import Report, Run
@@ -33,7 +34,8 @@ from casstore.store.pack import PACK_FRAMES, PACK_MEMBERS, Pack, PackWriter, dec
 from casstore.store.sealed import Stored, create
 
 if TYPE_CHECKING:
-    from casstore.catalog.tracking import Sides
+    from casstore.catalog.rows import PackInfo
+    from casstore.catalog.tracking import Sides, Tracking
     from casstore.digest import Digest
     from casstore.events import OnEvent
     from casstore.repo.local import Local
@@ -157,20 +159,28 @@ def planned_pull(
     if manifest_only:
         plan = plan_pull(refreshed.contact, Offered([], {}), 0)
         return replace(plan, entries=refreshed.entries, failures=refreshed.failures)
-    room = repository.max_size - index.evictable()
     by_pack = [] if listed else shares(index, tracking.id)
-    taken = worth_taking(by_pack, room)
+    absent = _absent(tracking, (share.pack for share in by_pack))
+    room = repository.max_size - index.evictable()
+    taken = worth_taking(by_pack, room - sum(absent.values()))
     is_all = by_pack and len(taken) == len(by_pack)
     found = Offered([], {}) if is_all else offered(index, tracking.id, [each.row for each in taken])
-    packs = (*found.packs.values(), *(each.pack for each in taken))
-    known = tracking.sides({pack.dictionary for pack in packs if pack.dictionary is not None})
-    absent = {digest: side.there.stored for digest, side in known.items() if side.there and not side.here}
-    plan = plan_pull(refreshed.contact, found, room, absent, taken)
+    if listed:
+        absent = _absent(tracking, found.packs.values())
+    spare = repository.max_size - int(repository.max_size * EVICT_TO)
+    plan = plan_pull(refreshed.contact, found, room, absent, taken, spare)
     missing = missing_objects(index, tracking.id) if refreshed.due or listed else []
     waited_for = [*plan.over, *missing]
     behind = waiting_for(index, tracking.id, waited_for) if waited_for else 0
     entries = refreshed.entries + refreshed.due - behind
     return replace(plan, entries=entries, failures=refreshed.failures, missing=len(missing))
+
+
+def _absent(tracking: Tracking, packs: Iterable[PackInfo | None]) -> dict[Digest, int]:
+    """Return the dictionaries of packs of a remote that are there and not here, with their stored bytes."""
+    needed = {pack.dictionary for pack in packs if pack is not None and pack.dictionary is not None}
+    sides = tracking.sides(needed)
+    return {digest: side.there.stored for digest, side in sides.items() if side.there and not side.here}
 
 
 def _moved(before: Sides, after: Sides) -> bool:

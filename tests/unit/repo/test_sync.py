@@ -541,7 +541,7 @@ def test_capped_pull_brings_the_newest(
         store.put_entry(key(number), noise(1000, number))
     monkeypatch.undo()
     store.push(folder_url)
-    other = opened("other", max_size=4500)
+    other = opened("other", max_size=5000)
     plan = other.plan_pull(folder_url)
     report = other.pull(folder_url)
     assert (plan.entries, report.entries) == (4, 4)
@@ -552,6 +552,26 @@ def test_capped_pull_brings_the_newest(
     assert other.pull(folder_url).requests == ONE_LIST
     other._max_size = 100_000
     assert answers(other) == {key(number): noise(1000, number) for number in range(10)}
+
+
+@pytest.mark.parametrize("size", [100, 2000])
+def test_capped_pull_leaves_room_for_a_put(
+    store: Repository, opened: Open, folder_url: str, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """All that it writes fits under the cap, tables and dictionaries too, and one put evicts none of it."""
+    for module in ("store.dictionaries", "repo.packing"):
+        monkeypatch.setattr(f"casstore.{module}.TRAINED_ON", 100)
+    for number in range(400):
+        store.put_entry(key(number), noise(size // 4, number).hex().encode() * 2)
+    cap = store.push(folder_url).bytes // 2
+    other = opened("other", max_size=cap)
+    foreseen = other.plan_pull(folder_url).count
+    report = other.pull(folder_url)
+    assert 0 < report.objects == foreseen < 400
+    assert 0.7 * cap < other.local.index.evictable() <= cap
+    other.put_entry(key(1000), b"new")
+    other.close()
+    assert opened("other").sizes().objects > report.objects
 
 
 # Conflicts
