@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from casstore.catalog.holding import is_held
 from casstore.catalog.index import RECENT, now, remove_entries_of, remove_objects
 from casstore.catalog.packed import dictionaries_needed, shares
+from casstore.errors import BackendError, IntegrityError, NotFoundError
 from casstore.events import Advanced, Finished, OnEvent, Started
 from casstore.repo.plan_evict import EvictPlan, plan_evict
 from casstore.repo.plan_repack import FULL
@@ -114,16 +116,21 @@ class _Eviction:
 
     def _thin(self, group: list[_Thinned]) -> None:
         dropped = {digest for each in group for digest in each.dropped}
-        needed = group[0].source.contents.dictionary
-        change = Change(
-            [known for each in group for known in each.staying],
-            None if needed is None else self._local.objects.dictionaries(needed),
-            [each.source for each in group],
-            dropped,
-            dropped & self._lost,
-        )
+        staying = [known for each in group for known in each.staying]
+        try:
+            self._rewrite(group, dropped, staying)
+        except (BackendError, NotFoundError, IntegrityError):
+            # The disk is full, most likely. To remove a pack takes no room, and from a remote all comes back.
+            if not all(is_held(self._local.index, known.digest) for known in staying):
+                raise
+            self._rewrite(group, dropped.union(known.digest for known in staying), [])
+
+    def _rewrite(self, group: list[_Thinned], dropped: set[Digest], staying: list[Stored]) -> None:
+        needed = group[0].source.contents.dictionary if staying else None
+        dictionary = None if needed is None else self._local.objects.dictionaries(needed)
+        sources = [each.source for each in group]
         before = self._total.before - self._total.after
-        rewrite(self._local, change, self._total)
+        rewrite(self._local, Change(staying, dictionary, sources, dropped, dropped & self._lost), self._total)
         freed = self._total.before - self._total.after - before
         self._on_event(Advanced("evict", len(dropped), max(0, freed)))
 

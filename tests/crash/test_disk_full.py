@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from casstore.digest import Key
 from casstore.errors import BackendError
+from casstore.quiet import ignore
+from casstore.repo.evict import evict
 from casstore.repo.repository import Repository
 from tests.crash.aftermath import check_local, check_remote
 from tests.crash.small_disk import BALLAST
@@ -189,3 +191,22 @@ def test_an_answer_that_was_stored_outlives_one_that_was_not(
     store.put_entry(key(9), answer(9, 1))
     store.rebuild()
     assert answers(store) == OURS | {key(9): answer(9, 1)}
+
+
+@pytest.mark.parametrize("pushed", [True, False])
+def test_evict_on_a_full_disk(store: Repository, tmp_path: Path, *, pushed: bool) -> None:
+    """What a remote holds goes with its whole pack, which takes no room; what is nowhere else stays."""
+    fill(store, range(3, 40))
+    store.repack()
+    if pushed:
+        store.push((tmp_path / "remote").as_uri())
+    with store.local.index.writing() as connection:  # nothing was read lately
+        connection.execute("UPDATE objects SET used = 1")
+    cap = store.local.index.evictable() * 2 // 5
+    backend = faulty(store)
+    backend.fill_up(0)
+    with nullcontext() if pushed else pytest.raises(BackendError, match="disk is full"):
+        evict(store.local, cap, ignore)
+    assert (store.local.index.evictable() <= cap) == pushed
+    backend.heal()
+    assert answers(store) == {key(number): answer(number) for number in range(40)}
