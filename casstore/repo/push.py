@@ -10,15 +10,16 @@ import contextlib
 import io
 import itertools
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from casstore.catalog.inventory import Row, lacking, stored_of
+from casstore.catalog.inventory import Lacking, Row, lacking, stored_of
 from casstore.catalog.records import Kept, Record
-from casstore.errors import CasstoreError, IntegrityError, NotFoundError
+from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
 from casstore.events import OnAdvance, telling
 from casstore.quiet import unheard
 from casstore.repo.merge import distrust, fetched, planned_merge, publish
@@ -70,7 +71,7 @@ def push(
     with local.index.in_bulk(), recovered(local) as claimed:
         distrust(remote)
         refreshed = remote.refresh(first=True, anew=anew)
-        plan = planned_push(local, remote, refreshed)
+        plan = planned_push(local, remote, refreshed, partial(_obtain, repository))
         remote.tracking.unpend(plan.lost, plan.lost_kept)
         if plan.publishes:
             plan = fetched(local, remote, plan)
@@ -81,9 +82,30 @@ def push(
     return run.report(plan)
 
 
-def planned_push(local: Local, remote: Remote, refreshed: Refreshed, *, listed: bool = False) -> PushPlan:
-    """Return what a push would do, now that the manifest was read; `listed`, with all its objects."""
-    missing = lacking(local.index, remote.tracking.id)
+def _obtain(repository: Repository, dictionary: Digest) -> bool:
+    with contextlib.suppress(BackendError):  # who has it may be reached the next time
+        return repository.obtain_dictionary(dictionary)
+    return False
+
+
+def planned_push(
+    local: Local,
+    remote: Remote,
+    refreshed: Refreshed,
+    obtain: Callable[[Digest], bool],
+    *,
+    listed: bool = False,
+) -> PushPlan:
+    """Return what a push would do, now that the manifest was read.
+
+    Args:
+        local: The local store.
+        remote: The remote.
+        refreshed: What was read.
+        obtain: Whether a dictionary that packs here need is here, or can be had.
+        listed: List all objects.
+    """
+    missing, failures = _readable(lacking(local.index, remote.tracking.id), obtain)
     merge = planned_merge(local, remote, refreshed.listed, missing)
     objects = [*merge.members, *small(missing.objects)]
     packing = _packing(local, remote, objects, {**merge.sources, **missing.packs})
@@ -91,7 +113,33 @@ def planned_push(local: Local, remote: Remote, refreshed: Refreshed, *, listed: 
     there = remote.tracking.sides(used)
     absent = [digest for digest in used if not there[digest].stays]
     plan = plan_push(refreshed.contact, missing, packing, absent, merge, listed=listed)
-    return replace(plan, failures=refreshed.failures)
+    left = plan.left + sum(failures.values())
+    return replace(plan, left=left, failures=(*refreshed.failures, *map(_unreadable, failures.items())))
+
+
+def _readable(missing: Lacking, obtain: Callable[[Digest], bool]) -> tuple[Lacking, Mapping[Digest, int]]:
+    """Return what a remote lacks and can be read here, and how many objects need each lost dictionary."""
+    needed = {number: pack.dictionary for number, pack in missing.packs.items() if pack.dictionary}
+    lost = {dictionary for dictionary in set(needed.values()) if not obtain(dictionary)}
+    if not lost:
+        return missing, {}
+    stuck: Counter[Digest] = Counter()
+    objects = []
+    for row in missing.objects:
+        dictionary = needed.get(row.pack or 0)
+        if dictionary is None or dictionary not in lost:
+            objects.append(row)
+        else:
+            stuck[dictionary] += 1
+    return replace(missing, objects=objects), stuck
+
+
+def _unreadable(stuck: tuple[Digest, int]) -> Failure:
+    dictionary, objects = stuck
+    return Failure(
+        dictionary,
+        f"a dictionary that is neither here nor to be had elsewhere; {objects:,} objects need it, and stay",
+    )
 
 
 def _packing(local: Local, remote: Remote, objects: list[Row], packs: dict[int, PackInfo]) -> Packing:

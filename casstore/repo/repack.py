@@ -120,7 +120,11 @@ def _merge(local: Local, packs: Sequence[PackInfo], dictionary: Dictionary | Non
         return
     own = next((each.contents.dictionary for each in sources if each.contents.dictionary is not None), None)
     if own is not None:
-        dictionary = local.objects.dictionaries(own)
+        try:
+            dictionary = local.objects.dictionaries(own)
+        except (NotFoundError, IntegrityError) as error:
+            total.failures.append(Failure(local.objects.name(own), f"a dictionary that packs need: {error}"))
+            return
     members = [known for source in sources for known in living(local, source)]
     rewrite(local, Change(members, dictionary, sources), total)
 

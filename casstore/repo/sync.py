@@ -7,14 +7,18 @@ way round (`casstore.repo.pull`). Whatever stops either, running it again comple
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from casstore.catalog.holding import remotes_holding
 from casstore.repo.pull import planned_pull, pull
 from casstore.repo.push import planned_push, push
 from casstore.repo.recover import recovered
 from casstore.repo.run import Report
 
 if TYPE_CHECKING:
+    from casstore.digest import Digest
+    from casstore.repo.local import Local
     from casstore.repo.plan import Failure
     from casstore.repo.plan_pull import PullPlan
     from casstore.repo.plan_push import PushPlan
@@ -45,6 +49,10 @@ def status(
     with recovered(local):
         refreshed = remote.refresh(first=first)
         return Status(
-            planned_push(local, remote, refreshed, listed=True),
+            planned_push(local, remote, refreshed, partial(_is_held, local), listed=True),
             planned_pull(repository, remote, refreshed, manifest_only=manifest_only, listed=True),
         )
+
+
+def _is_held(local: Local, dictionary: Digest) -> bool:
+    return local.has_dictionary(dictionary) or bool(remotes_holding(local.index, dictionary))

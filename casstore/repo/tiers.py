@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from casstore.config import Config
     from casstore.repo.local import Local
     from casstore.repo.remote import Found, Remote
-    from casstore.store.sealed import Place, Stored
+    from casstore.store.sealed import Stored
 
 FLUSH_AT = 1000
 """Uses and counters collected in memory before they are written."""
@@ -42,6 +42,10 @@ REMOTE_PAUSE = 60.0
 
 MENDINGS = 4
 """How often an object is mended for one reading: meanwhile, it may be evicted, or its pack be merged."""
+
+
+class _LackingDictionaryError(NotFoundError):
+    """What an object is compressed with is not where the object is."""
 
 
 class Tiers:
@@ -132,20 +136,26 @@ class Tiers:
         current = self.local.index.known(known.digest)
         if current is None:
             return self._fetch(known.digest)
-        if current.place is not None and not self._has_dictionary(current.place):
+        needed = None if current.place is None else current.place.dictionary
+        if needed is not None and not self.obtain_dictionary(needed):
             self.local.disbelieve(current)
             return self._fetch(known.digest)
         return current
 
-    def _has_dictionary(self, place: Place) -> bool:
-        """Return whether what an object's pack was compressed with is here, fetched if need be."""
-        if place.dictionary is None or self.local.has_dictionary(place.dictionary):
+    def obtain_dictionary(self, digest: Digest) -> bool:
+        """Return whether a dictionary is here and good, fetched from a remote if need be.
+
+        Raises:
+            BackendError: A remote that is believed to hold it failed.
+        """
+        if self.local.has_dictionary(digest):
             return True
+        self.local.doubt(digest)
         try:
-            self._fetch(place.dictionary)
+            self._fetch(digest)
         except NotFoundError:
             return False
-        return self.local.has_dictionary(place.dictionary)
+        return self.local.has_dictionary(digest)
 
     def _fetched(self, digest: Digest) -> Stored:
         known = self.local.index.known(digest)
@@ -175,7 +185,10 @@ class Tiers:
             raise BackendError(f"{identity} failed and is left alone for a while", transient=True)
         remote = self._identified(identity)
         try:
+            self._bring_dictionary(remote, known)
             brought = self._bring(remote, known)
+        except _LackingDictionaryError:  # nothing is wrong with the object
+            raise
         except (NotFoundError, IntegrityError) as error:
             remote.tracking.disbelieve([known.digest])
             raise NotFoundError(f"{identity} does not hold it as it said: {error}") from error
@@ -188,6 +201,17 @@ class Tiers:
             self._ahead.missed(remote, known.place.pack)
         self._tidy(brought.stored)
         return brought
+
+    def _bring_dictionary(self, remote: Remote, known: Stored) -> None:
+        """Bring what an object is compressed with in a remote, if it is not here."""
+        needed = None if known.place is None else known.place.dictionary
+        if needed is None:
+            return
+        try:
+            self.local.bring_dictionary(remote.objects(), needed)
+        except (NotFoundError, IntegrityError) as error:
+            remote.require()
+            raise _LackingDictionaryError(f"{remote.name} lacks the dictionary {needed}: {error}") from error
 
     def _bring(self, remote: Remote, known: Stored) -> Stored:
         """Bring one object; if its pack is gone, look where it is now, since packs are merged."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -284,6 +285,57 @@ def test_fetching_one_object_brings_its_dictionary(
     other.pull(folder_url, manifest_only=True)
     assert other.read_entry(key(7))[1] == answer(7)
     assert other.verify().failures == ()
+
+
+def test_nothing_is_wrong_with_an_object_whose_dictionary_lacks(
+    with_dictionary: Repository, opened: Open, folder_url: str, tmp_path: Path
+) -> None:
+    """It cannot be read, and why is told; once the dictionary is back, it can."""
+    path = tmp_path / "remote" / dictionary_of(with_dictionary).relative_to(with_dictionary.path)
+    other = opened("other")
+    other.pull(folder_url, manifest_only=True)
+    aside = path.rename(tmp_path / "aside")
+    with pytest.raises(NotFoundError, match=f"lacks the dictionary {path.stem}"):
+        other.read_entry(key(7))
+    aside.rename(path)
+    assert other.read_entry(key(7))[1] == answer(7)
+
+
+@pytest.mark.parametrize("harm", ["bad", "gone"])
+def test_push_fetches_a_dictionary_that_was_lost(
+    with_dictionary: Repository, opened: Open, tmp_path: Path, harm: str
+) -> None:
+    """Packs go to a second remote with the dictionary that the first one has."""
+    store, second = with_dictionary, (tmp_path / "second").as_uri()
+    if harm == "bad":
+        damage(dictionary_of(store))
+    else:
+        dictionary_of(store).unlink()
+    report = store.push(second)
+    assert (report.objects, report.failures, report.left) == (1000, (), 0)
+    other = opened("other")
+    other.pull(second)
+    assert other.read_entry(key(7))[1] == answer(7)
+
+
+def test_push_without_a_dictionary_sends_the_rest(
+    with_dictionary: Repository, opened: Open, tmp_path: Path
+) -> None:
+    """What needs a dictionary that is nowhere stays, and is told of, each time; all else goes."""
+    store, second = with_dictionary, (tmp_path / "second").as_uri()
+    new = store.put(b"new")
+    path = dictionary_of(store)
+    path.unlink()
+    shutil.rmtree(tmp_path / "remote" / "objects")
+    for objects in (1, 0):
+        report = store.push(second)
+        (failure,) = report.failures
+        assert (failure.name, report.objects, report.left) == (path.stem, objects, 1000)
+        assert "1,000 objects need it" in failure.reason
+    assert store.plan_push(second).left == 1000
+    other = opened("other")
+    other.pull(second)
+    assert other.get(new) == b"new"
 
 
 # Verify and rebuild
