@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from casstore.catalog.holding import is_held
 from casstore.catalog.index import RECENT, now, remove_entries_of, remove_objects
 from casstore.catalog.packed import dictionaries_needed, shares
-from casstore.errors import BackendError, IntegrityError, NotFoundError
+from casstore.errors import BackendError
 from casstore.events import Advanced, Finished, OnEvent, Started
 from casstore.repo.plan_evict import EvictPlan, plan_evict
 from casstore.repo.plan_repack import FULL
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from casstore.store.sealed import Stored
 
 _BATCH = 500
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,9 @@ def evict(local: Local, max_size: int, on_event: OnEvent) -> EvictReport:
     """Remove objects until the store is under its cap; those put by hand and those just used stay.
 
     What frees less than was foreseen is made up for by another plan, as long as there is something to free.
+
+    Raises:
+        BackendError: The disk is too full to rewrite what has to be, and nothing can go instead.
     """
     total = Rewritten()
     while True:
@@ -52,9 +57,14 @@ def evict(local: Local, max_size: int, on_event: OnEvent) -> EvictReport:
         if plan.is_empty:
             break
         on_event(Started("evict", plan.count, plan.stored))
-        _Eviction(local, plan, total, on_event).run()
+        full = _Eviction(local, plan, total, on_event).run()
         on_event(Finished("evict"))
         if total.before - total.after <= before:
+            if full is not None:
+                raise BackendError(
+                    "cannot evict: the disk is full, and what is to stay of packs has to be written anew; "
+                    "free some space, by other means than casstore"
+                ) from full
             break
     return EvictReport(total.dropped, total.before - total.after, total.entries)
 
@@ -81,13 +91,15 @@ class _Eviction:
         self._total = total
         self._on_event = on_event
         self._lost = set(plan.lost)
+        self._full: BackendError | None = None
 
-    def run(self) -> None:
-        """Remove the objects."""
+    def run(self) -> BackendError | None:
+        """Remove the objects; return why packs were not rewritten, if the disk was too full for it."""
         for start in range(0, len(self._plan.objects), _BATCH):
             self._remove(self._plan.objects[start : start + _BATCH])
         for group in self._groups():
             self._thin(group)
+        return self._full
 
     def _remove(self, batch: tuple[Digest, ...]) -> None:
         found = [self._local.index.known(digest) for digest in batch]
@@ -115,22 +127,49 @@ class _Eviction:
         yield from waiting.values()
 
     def _thin(self, group: list[_Thinned]) -> None:
-        dropped = {digest for each in group for digest in each.dropped}
-        staying = [known for each in group for known in each.staying]
-        try:
-            self._rewrite(group, dropped, staying)
-        except (BackendError, NotFoundError, IntegrityError):
-            # The disk is full, most likely. To remove a pack takes no room, and from a remote all comes back.
-            if not all(is_held(self._local.index, known.digest) for known in staying):
-                raise
-            self._rewrite(group, dropped.union(known.digest for known in staying), [])
+        """Rewrite packs; on a full disk, one after the other goes whole until there is room for the rest."""
+        while (full := self._attempt(group)) is not None:
+            spare = self._spare(group)
+            if spare is None:
+                self._full = full
+                return
+            going = {known.digest for known in spare.staying}
+            self._rewrite([_Thinned(spare.source, [], spare.dropped | going)])
+            group = [each for each in group if each is not spare]
 
-    def _rewrite(self, group: list[_Thinned], dropped: set[Digest], staying: list[Stored]) -> None:
-        needed = group[0].source.contents.dictionary if staying else None
-        dictionary = None if needed is None else self._local.objects.dictionaries(needed)
-        sources = [each.source for each in group]
+    def _attempt(self, group: list[_Thinned]) -> BackendError | None:
+        """Rewrite packs; return the error where the disk is full."""
+        try:
+            if group:
+                self._rewrite(group)
+        except BackendError as error:
+            if not _is_full(error):
+                raise
+            return error
+        return None
+
+    def _spare(self, group: list[_Thinned]) -> _Thinned | None:
+        """Return the first pack that can go whole: a remote holds all that was to stay, none put by hand."""
+        staying = {known.digest for each in group for known in each.staying}
+        with contextlib.closing(self._local.index.eviction_order()) as order:
+            staying -= {each.digest for each in order if each.held and each.digest in staying}
+        for each in group:
+            if staying.isdisjoint(known.digest for known in each.staying):
+                return each
+        return None
+
+    def _rewrite(self, group: list[_Thinned]) -> None:
+        dropped = {digest for each in group for digest in each.dropped}
+        needed = group[0].source.contents.dictionary
+        change = Change(
+            [known for each in group for known in each.staying],
+            None if needed is None else self._local.objects.dictionaries(needed),
+            [each.source for each in group],
+            dropped,
+            dropped & self._lost,
+        )
         before = self._total.before - self._total.after
-        rewrite(self._local, Change(staying, dictionary, sources, dropped, dropped & self._lost), self._total)
+        rewrite(self._local, change, self._total)
         freed = self._total.before - self._total.after - before
         self._on_event(Advanced("evict", len(dropped), max(0, freed)))
 
@@ -142,6 +181,10 @@ class _Thinned:
     source: Pack
     staying: list[Stored]
     dropped: set[Digest]
+
+
+def _is_full(error: BackendError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL
 
 
 def _fits(group: list[_Thinned], more: list[Stored]) -> bool:

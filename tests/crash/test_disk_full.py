@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from casstore.digest import Key
+from casstore.backends.mapping import from_os_error
+from casstore.digest import Key, digest_of
 from casstore.errors import BackendError
-from casstore.quiet import ignore
-from casstore.repo.evict import evict
 from casstore.repo.repository import Repository
 from tests.crash.aftermath import check_local, check_remote
 from tests.crash.small_disk import BALLAST
@@ -193,20 +193,71 @@ def test_an_answer_that_was_stored_outlives_one_that_was_not(
     assert answers(store) == OURS | {key(9): answer(9, 1)}
 
 
-@pytest.mark.parametrize("pushed", [True, False])
-def test_evict_on_a_full_disk(store: Repository, tmp_path: Path, *, pushed: bool) -> None:
-    """What a remote holds goes with its whole pack, which takes no room; what is nowhere else stays."""
-    fill(store, range(3, 40))
-    store.repack()
-    if pushed:
-        store.push((tmp_path / "remote").as_uri())
-    with store.local.index.writing() as connection:  # nothing was read lately
-        connection.execute("UPDATE objects SET used = 1")
-    cap = store.local.index.evictable() * 2 // 5
-    backend = faulty(store)
-    backend.fill_up(0)
-    with nullcontext() if pushed else pytest.raises(BackendError, match="disk is full"):
-        evict(store.local, cap, ignore)
-    assert (store.local.index.evictable() <= cap) == pushed
-    backend.heal()
-    assert answers(store) == {key(number): answer(number) for number in range(40)}
+@pytest.fixture
+def capped(store: Repository, tmp_path: Path) -> Iterator[Repository]:
+    """Return a store with forty entries in one pack, all of it in a remote, and a cap for a quarter of it."""
+    remote = (tmp_path / "remote").as_uri()
+    for number in range(40):
+        store.put_entry(key(number), noise(1000, number))
+    store.push(remote)
+    with Repository.open(tmp_path / "capped") as other:
+        other.pull(remote)
+        other._max_size = 10_000
+        yield other
+
+
+@pytest.fixture
+def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system refuse to write any pack anew."""
+
+    def full(*_: object) -> None:
+        error = OSError(errno.ENOSPC, "No space left on device")
+        raise from_os_error(error, "write", "an unfinished pack", "here") from error
+
+    monkeypatch.setattr("casstore.repo.rewrite.pack_objects", full)
+
+
+@pytest.mark.usefixtures("no_room")
+def test_evict_on_a_full_disk(capped: Repository) -> None:
+    """A pack that cannot be rewritten goes whole where a remote holds it; it comes back when it is used."""
+    report = capped.evict()
+    assert (report.objects, report.entries) == (40, 0)
+    assert capped.local.index.evictable() == 0
+    capped._max_size = 1_000_000
+    assert answers(capped) == {key(number): noise(1000, number) for number in range(40)} | OURS
+    assert not capped.verify().failures
+
+
+@pytest.mark.usefixtures("no_room")
+def test_evict_on_a_full_disk_spares_what_was_put_by_hand(capped: Repository) -> None:
+    """Where something of a pack must stay, it stays as it is, and the error does not say to evict."""
+    capped.put(noise(1000, 7))
+    before = set(capped.objects())
+    with pytest.raises(BackendError, match="by other means than casstore"):
+        capped.evict()
+    assert set(capped.objects()) == before
+    assert capped.get(digest_of(noise(1000, 7))) == noise(1000, 7)
+
+
+@pytest.mark.usefixtures("no_room")
+def test_evict_on_a_full_disk_spares_what_is_nowhere_else(capped: Repository) -> None:
+    """What no remote is believed to hold any more stays, where the cap does not ask for it."""
+    with capped.local.index.writing() as connection:
+        digest = bytes.fromhex(digest_of(noise(1000, 7)))
+        connection.execute("DELETE FROM remote_objects WHERE object = ?", (digest,))
+    with pytest.raises(BackendError, match="by other means than casstore"):
+        capped.evict()
+    assert capped.has(digest_of(noise(1000, 7)))
+
+
+def test_evict_passes_other_errors_on(capped: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a full disk is a reason to let go of what was to stay."""
+
+    def broken(*_: object) -> None:
+        raise BackendError("the disk is broken")
+
+    monkeypatch.setattr("casstore.repo.rewrite.pack_objects", broken)
+    before = set(capped.objects())
+    with pytest.raises(BackendError, match="broken"):
+        capped.evict()
+    assert set(capped.objects()) == before
