@@ -168,7 +168,7 @@ class Mapped:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, sqlite3.Error | UnicodeDecodeError):
             translated = _translated(error, self._path)
         elif isinstance(error, DamagedIndexError):
             translated = error
@@ -185,9 +185,10 @@ def _is_full(path: Path) -> bool:
     return status.f_bavail * status.f_frsize < _ROOM
 
 
-def _translated(error: sqlite3.Error, path: Path) -> CasstoreError:
+def _translated(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> CasstoreError:
     name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(_DAMAGED) or (name == "SQLITE_CANTOPEN" and not path.exists()):
+    no_text = isinstance(error, UnicodeDecodeError)  # SQLite's message quotes a damaged schema
+    if no_text or name.startswith(_DAMAGED) or (name == "SQLITE_CANTOPEN" and not path.exists()):
         return DamagedIndexError(f"{path} is damaged ({error}); whoever uses it next rebuilds it")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         held = f"{path} was locked for {BUSY_TIMEOUT:.0f} s by another process"

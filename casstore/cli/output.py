@@ -21,6 +21,7 @@ from casstore.events import Advanced, Event, Finished, Started, Warned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from rich.progress import Progress, TaskID
 
@@ -123,6 +124,19 @@ def duration(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:,.1f} h"
+
+
+def replaceable(path: Path, *, force: bool) -> Path:
+    """Return the file to write for `path`, which is where it leads to if it is a link.
+
+    Raises:
+        click.ClickException: Something is there that is no ordinary file, or a file, and `force` is false.
+    """
+    if path.exists() and not path.is_file():
+        raise click.ClickException(f"{path} is no ordinary file, and is not replaced; try -o - >{path}")
+    if path.exists() and not force:
+        raise click.ClickException(f"{path} is there already; --force replaces it")
+    return path.resolve() if path.is_symlink() else path
 
 
 def count(number: int, noun: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -46,6 +47,22 @@ def test_get_replaces_a_file_only_by_force(casstore: Run, home: Path) -> None:
     assert (home / "a.txt").read_bytes() == b"mine"
     casstore("get", HELLO, "-o", "a.txt", "--force")
     assert (home / "a.txt").read_bytes() == b"hello\n"
+
+
+@pytest.mark.parametrize("command", ["get", "export"])
+def test_only_an_ordinary_file_is_replaced(casstore: Run, home: Path, command: str) -> None:
+    """A pipe or a device stays one, also by force; a link stays, and what it leads to is written."""
+    digest = casstore("put", "-", stdin=b"content").stdout.split()[0]
+    args = [command, *([digest] if command == "get" else []), "-f", "-o"]
+    os.mkfifo(home / "pipe")
+    refused = casstore(*args, "pipe", code=1)
+    assert "pipe is no ordinary file" in refused.stderr
+    assert (home / "pipe").is_fifo()
+    (home / "file").write_bytes(b"old")
+    (home / "link").symlink_to("file")
+    casstore(*args, "link")
+    assert (home / "link").is_symlink()
+    assert (home / "file").read_bytes() == (b"content" if command == "get" else b"")
 
 
 def test_get_into_no_folder_says_so(casstore: Run) -> None:

@@ -44,9 +44,7 @@ def get(app: Application, digest: Digest, target: str | None, *, force: bool) ->
             for piece in repo.stream(digest):
                 output.raw(piece)
             return
-        path = _path(target, digest)
-        if path.exists() and not force:
-            raise click.ClickException(f"{path} is there already; --force replaces it")
+        path = output.replaceable(_path(target, digest), force=force)
         repo.export(digest, path)
         output.line(str(path))
 

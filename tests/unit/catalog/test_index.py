@@ -325,6 +325,16 @@ def test_file_that_is_no_index_is_refused(tmp_path: Path, content: bytes) -> Non
     assert not (tmp_path / "absent.sqlite").exists()
 
 
+def test_a_schema_that_is_no_text_is_damaged(index: Index, tmp_path: Path) -> None:
+    """What SQLite says of it cannot be shown, which is no error of another kind."""
+    index.close()
+    path = tmp_path / "index.sqlite"
+    content = path.read_bytes().replace(b"tabletallies", b"table\xffallies")
+    path.write_bytes(content.replace(b"CREATE TABLE tallies", b"CREATE\0TABLE tallies"))
+    with pytest.raises(DamagedIndexError):
+        Index(path)
+
+
 def test_index_of_another_version_is_refused(index: Index, tmp_path: Path) -> None:
     """An index that a later version wrote is not read."""
     index.close()
