@@ -179,8 +179,8 @@ class Content(Tiers):
         if found.known is not None:
             try:
                 return entry, self.local.read(found.known)
-            except (NotFoundError, IntegrityError):
-                return entry, self._read_known(self._mended(found.known))
+            except (NotFoundError, IntegrityError) as error:
+                return entry, self._read_known(self._mended(found.known, error))
         return entry, self._read_known(self._fetch(entry.object))
 
     def peek_entry(self, key: Key) -> tuple[Entry, bytes] | None:

@@ -120,22 +120,27 @@ class Tiers:
                 for piece in _behind(sent, read(known)):
                     sent += len(piece)
                     yield piece
-            except (NotFoundError, IntegrityError):
+            except (NotFoundError, IntegrityError) as error:
                 if not mendings:
                     raise
-                known = self._mended(known)
+                known = self._mended(known, error)
             else:
                 return
 
-    def _mended(self, known: Stored) -> Stored:
-        """Return an object that could not be read as believed: looked at again, or else fetched."""
+    def _mended(self, known: Stored, reason: CasstoreError) -> Stored:
+        """Return an object that could not be read, for a reason: looked at again, or else fetched."""
         again = self.local.look_again(known)
         if again is not None and again != known:
             return again
         self.local.doubt(known.digest, known)
         current = self.local.index.known(known.digest)
         if current is None:
-            return self._fetch(known.digest)
+            try:
+                return self._fetch(known.digest)
+            except NotFoundError as error:
+                if isinstance(reason, IntegrityError):
+                    raise NotFoundError(f"{error}. It was damaged here, see quarantine/: {reason}") from error
+                raise
         needed = None if current.place is None else current.place.dictionary
         if needed is not None and not self.obtain_dictionary(needed):
             self.local.disbelieve(current)

@@ -14,7 +14,7 @@ from casstore.catalog.index import Index
 from casstore.catalog.packed import packs_here
 from casstore.catalog.rows import DamagedIndexError
 from casstore.digest import Digest, Key, digest_of
-from casstore.errors import CasstoreError
+from casstore.errors import CasstoreError, NotFoundError
 from casstore.events import Advanced, Event, Finished, Started, Warned
 from casstore.quiet import ignore
 from casstore.repo import ahead
@@ -191,6 +191,14 @@ def test_what_no_remote_holds_is_lost_for_good(store: Repository, folder_url: st
     assert store.pull(folder_url).objects == 2
     assert store.pull(folder_url).requests == {"LIST": 1}
     assert answers(store) == {key(number): answer(number) if number < 2 else None for number in range(5)}
+
+
+def test_whoever_reads_what_was_damaged_is_told(store: Repository) -> None:
+    """That it was damaged, and where it is now; and not only that it is not here."""
+    digest = store.put(answer(1))
+    damage(store.path / store.local.objects.name(digest))
+    with pytest.raises(NotFoundError, match=r"no remote is known to hold it.*damaged here, see quarantine/"):
+        store.get(digest)
 
 
 def test_objects_of_a_bad_pack_are_counted(store: Repository) -> None:
