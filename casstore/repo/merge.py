@@ -10,7 +10,7 @@ uploaded, so that whatever went wrong before leaves the old packs in their place
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ from casstore.store.layout import segment_name
 from casstore.store.pack import Pack
 
 if TYPE_CHECKING:
-    from casstore.catalog.inventory import Lacking
+    from casstore.catalog.inventory import Lacking, Row
     from casstore.repo.manifest import Listed
     from casstore.repo.plan_push import PushPlan
     from casstore.repo.remote import Remote
@@ -59,7 +59,13 @@ def distrust(remote: Remote) -> None:
     remote.tracking.distrust(now() - TRUSTED)
 
 
-def planned_merge(local: Local, remote: Remote, listed: Sequence[Listed], lacking: Lacking) -> Merge:
+def planned_merge(
+    local: Local,
+    remote: Remote,
+    listed: Sequence[Listed],
+    lacking: Lacking,
+    obtain: Callable[[Digest], bool],
+) -> Merge:
     """Return what a push would fold.
 
     Args:
@@ -67,6 +73,7 @@ def planned_merge(local: Local, remote: Remote, listed: Sequence[Listed], lackin
         remote: The remote.
         listed: The segments that it lists.
         lacking: What the push sends.
+        obtain: Whether a dictionary that packs here need is here, or can be had.
     """
     if not lacking.claims and not lacking.kept:
         return NO_MERGE
@@ -85,7 +92,7 @@ def planned_merge(local: Local, remote: Remote, listed: Sequence[Listed], lackin
         return nothing
     sent = {row.digest for row in lacking.objects}
     standing = [pack for pack in packs.values() if pack.digest not in doomed]
-    candidates = _candidates(local, remote, standing, sent)
+    candidates = _candidates(local, remote, standing, sent, obtain)
     chosen, fetched = fold_packs(candidates, last_pack(lacking, doomed))
     chosen.sort(key=lambda pack: (-pack.stored, pack.digest))  # the oldest first, most likely
     members = tuple({row.digest: row for pack in chosen for row in pack.members}.values())
@@ -113,7 +120,11 @@ def _foldable(local: Local, remote: Remote, listed: Iterable[Listed]) -> Iterato
 
 
 def _candidates(
-    local: Local, remote: Remote, packs: Iterable[Pack], sent: Collection[Digest]
+    local: Local,
+    remote: Remote,
+    packs: Iterable[Pack],
+    sent: Collection[Digest],
+    obtain: Callable[[Digest], bool],
 ) -> Iterator[Candidate]:
     """Yield packs, and of each what it alone holds and is not `sent` anyway."""
     current = local.index.current_dictionary()  # which a push that packs anything brings
@@ -124,10 +135,18 @@ def _candidates(
         needed = [member for member in members if not member.stays or member.pack == pack.digest]
         here = [member.here for member in needed if member.here is not None]
         there = [member.there for member in needed if member.there is not None]
-        at_hand = len(here) == len(needed)
-        usable = dictionary == current or _is_here(local, dictionary)
+        readable = all(map(obtain, _dictionaries(local, here)))
+        at_hand = len(here) == len(needed) and readable
+        usable = readable and (dictionary == current or _is_here(local, dictionary))
         fetchable = len(there) == len(needed) and usable
         yield Candidate(pack.digest, pack.stored, tuple(here if at_hand else there), at_hand, fetchable)
+
+
+def _dictionaries(local: Local, rows: Iterable[Row]) -> set[Digest]:
+    """Return the dictionaries that objects here are compressed with."""
+    with local.index.reading() as connection:
+        packs = packs_of(connection, (row.pack for row in rows))
+    return {pack.dictionary for pack in packs.values() if pack.dictionary is not None}
 
 
 def _is_here(local: Local, dictionary: Digest | None) -> bool:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from casstore.catalog.inventory import Lacking, Row, lacking, stored_of
@@ -105,8 +105,9 @@ def planned_push(
         obtain: Whether a dictionary that packs here need is here, or can be had.
         listed: List all objects.
     """
+    obtain = cache(obtain)  # one that is lost is looked for once
     missing, failures = _readable(lacking(local.index, remote.tracking.id), obtain)
-    merge = planned_merge(local, remote, refreshed.listed, missing)
+    merge = planned_merge(local, remote, refreshed.listed, missing, obtain)
     objects = [*merge.members, *small(missing.objects)]
     packing = _packing(local, remote, objects, {**merge.sources, **missing.packs})
     used = {pack.dictionary for pack in missing.packs.values() if pack.dictionary is not None}

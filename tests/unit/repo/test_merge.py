@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -247,6 +248,31 @@ def test_packs_with_a_dictionary_are_fetched_too(
         assert once.push(folder_url).failures == ()
         packs.append(len(live_packs(once, folder_url)))
     assert packs[-1] == (2 if harm else 1)
+
+
+@pytest.mark.parametrize("where", ["here", "everywhere"])
+def test_packs_whose_dictionary_is_lost_fail_no_push(
+    opened: Open, folder_url: str, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """It is fetched, and they are folded; where it is nowhere, they stay as they are, and all else goes."""
+    for module in ("casstore.store.dictionaries", "casstore.repo.packing"):
+        monkeypatch.setattr(f"{module}.TRAINED_ON", 100)
+    remote = Path(folder_url.removeprefix("file://"))
+    with opened() as store:
+        for number in range(3):
+            fill(store, range(100 * number, 100 * number + 100))
+            store.repack()
+            store.push(folder_url)
+    for root in [store.path] if where == "here" else [store.path, remote]:
+        shutil.rmtree(root / "objects")
+    store = opened()
+    lost = live_packs(store, folder_url)
+    for number in range(30, 60):
+        fill(store, range(EACH * number, EACH * number + EACH))
+        report = store.push(folder_url)
+        assert (report.failures, report.left, report.objects) == ((), 0, EACH)
+    assert (lost <= live_packs(store, folder_url)) == (where == "everywhere")
+    assert where == "everywhere" or answers(store) == expected(60)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
