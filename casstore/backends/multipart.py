@@ -82,20 +82,37 @@ def _length(size: int, part_size: int) -> int:
     return max(part_size, -(-size // MAX_PARTS))
 
 
-class Window(io.RawIOBase):
+class Leaving:
+    """A body that is sent, of which is noted how far it is.
+
+    Before it leaves, it may be read to be signed, which does not count.
+    """
+
+    _progress: Progress | None = None
+    _leaves = False
+
+    def leaves(self) -> None:
+        """Take what is read from now on for what is sent."""
+        self._leaves = True
+
+    def _reach(self, position: int) -> None:
+        if self._leaves and self._progress is not None:
+            self._progress.reach(position)
+
+
+class Window(Leaving, io.RawIOBase):
     """Some bytes of an open file, as a file of their own; several can be read at once.
 
     Args:
         descriptor: The open file.
         start: Where it begins in that file.
         length: How many bytes it has.
-        progress: Where to note what has been read of it, once it `leaves`.
+        progress: Where to note what has been sent of it.
     """
 
     def __init__(self, descriptor: int, start: int, length: int, progress: Progress | None = None) -> None:
         super().__init__()
         self._progress = progress
-        self._leaves = False
         self._descriptor = descriptor
         self._start = start
         self._length = length
@@ -124,38 +141,27 @@ class Window(io.RawIOBase):
         target = memoryview(buffer)[: max(0, self._length - self._position)]
         count = os.preadv(self._descriptor, [target], self._start + self._position)
         self._position += count
-        if self._leaves and self._progress is not None:
-            self._progress.reach(self._position)
+        self._reach(self._position)
         return count
 
-    def leaves(self) -> None:
-        """Take what is read from now on for what is sent: before, it may be read to be signed."""
-        self._leaves = True
 
-
-class Content(io.BytesIO):
-    """Bytes that are sent, of which is noted how far they are.
+class Content(Leaving, io.BytesIO):
+    """Bytes that are sent.
 
     Args:
         content: The bytes.
-        progress: Where to note what has been read of them, once they leave.
+        progress: Where to note what has been sent of them.
     """
 
     def __init__(self, content: bytes, progress: Progress) -> None:
         super().__init__(content)
         self._progress = progress
-        self._leaves = False
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read on."""
         piece = super().read(size)
-        if self._leaves:
-            self._progress.reach(self.tell())
+        self._reach(self.tell())
         return piece
-
-    def leaves(self) -> None:
-        """Take what is read from now on for what is sent; see `Window.leaves`."""
-        self._leaves = True
 
 
 class Upload:

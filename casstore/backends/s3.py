@@ -32,6 +32,7 @@ from casstore.backends.multipart import (
     PART_SIZE,
     PARTS_AT_ONCE,
     Content,
+    Leaving,
     Upload,
     Window,
     count_parts,
@@ -71,13 +72,14 @@ def _every_service(_kind: str) -> list[str]:
 
 
 class _ModelLoader(JSONFileLoader):  # type: ignore[misc]  # botocore has no types
-    """Reads botocore's descriptions of services in a quarter of the time, a twentieth of a short sync."""
+    """Reads botocore's descriptions of services, some megabyte of JSON, with a faster parser than its own."""
 
     def _load_file(self, full_path: str, open_method: Callable[..., Any]) -> Any:
-        if not os.path.isfile(full_path):  # noqa: PTH113 - as botocore spells it
+        try:
+            with open_method(full_path, "rb") as file:
+                return orjson.loads(file.read())
+        except FileNotFoundError:  # it may have another ending
             return None
-        with open_method(full_path, "rb") as file:
-            return orjson.loads(file.read())
 
 
 class S3Backend(FsspecBackend):
@@ -174,7 +176,7 @@ class S3Backend(FsspecBackend):
         verb = "LIST" if event_name.endswith(_LISTS) else request.method
         self._counter.add(verb)
         body = getattr(request.body, "_raw", request.body)  # as it is, or within AWS's chunks
-        if isinstance(body, (Content, Window)):
+        if isinstance(body, Leaving):
             body.leaves()
 
     def _answered(self, parsed: Mapping[str, Any], **_: object) -> None:

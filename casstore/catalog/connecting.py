@@ -168,6 +168,8 @@ class Mapped:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
         if isinstance(error, sqlite3.Error | UnicodeDecodeError):
             translated = _translated(error, self._path)
         elif isinstance(error, DamagedIndexError):

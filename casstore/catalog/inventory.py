@@ -141,7 +141,8 @@ WHERE {_ABSENT} AND {{where}} ORDER BY m.created, m.id, m.n
 
 _BESIDES = "(h.pack IS NULL OR h.pack NOT IN (SELECT value FROM json_each(?2)))"
 
-# Of entries without refs; the last column tells whether one has some.
+# Of entries without refs, as most are: one look instead of one for the refs and one that knows how many there
+# are. The last column tells whether an entry has some.
 _PLAIN_SHARES = f"""
 SELECT h.pack, count(h.object), sum(h.stored), max(m.refs) FROM (
     SELECT digest, max(refs) AS refs FROM (
@@ -205,7 +206,7 @@ _WANTING = f"""EXISTS (
 
 _ANY_WANTED = "SELECT 1 FROM wanted WHERE remote = ?1 LIMIT 1"
 
-# A quick look, before the thorough one above.
+# Where refs are none and all is here, as it mostly is, this look is enough.
 _SEEMS_UNSETTLED = f"""
 SELECT EXISTS (SELECT 1 FROM wanted w CROSS JOIN entries e ON e.key = w.id WHERE w.remote = ?1 AND w.kind = 0
     AND e.object IS NOT NULL AND (length(e.refs) > 0 OR {_AWAY.format("e.object")}))

@@ -126,17 +126,27 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h"
 
 
-def replaceable(path: Path, *, force: bool) -> Path:
+def writable(path: Path, *, force: bool) -> Path:
     """Return the file to write for `path`, which is where it leads to if it is a link.
 
     Raises:
-        click.ClickException: Something is there that is no ordinary file, or a file, and `force` is false.
+        click.ClickException: There is no folder for it; or something is there that is no ordinary file, or a
+            file, and `force` is false.
     """
+    if not path.parent.is_dir():
+        raise click.ClickException(f"there is no folder {path.parent} to write to; make it first")
     if path.exists() and not path.is_file():
         raise click.ClickException(f"{path} is no ordinary file, and is not replaced; try -o - >{path}")
     if path.exists() and not force:
         raise click.ClickException(f"{path} is there already; --force replaces it")
     return path.resolve() if path.is_symlink() else path
+
+
+def note_steps(what: str, *steps: tuple[int, str]) -> None:
+    """Tell a person what is wrong, and of each number that is not 0 what is to be done about so many."""
+    told = [step.format(f"{number:,}") for number, step in steps if number]
+    if told:
+        note("; ".join([what, *told]))
 
 
 def count(number: int, noun: str) -> str:

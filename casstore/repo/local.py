@@ -26,7 +26,7 @@ from casstore.store.dictionaries import Dictionaries, read_dictionary
 from casstore.store.marker import PACKED, Marker, read_marker, require_feature
 from casstore.store.objects import ObjectStore, decode
 from casstore.store.pack import Pack, read_pack
-from casstore.store.sealed import UNKNOWN, Stored, examine
+from casstore.store.sealed import UNKNOWN, Place, Stored, examine
 
 if TYPE_CHECKING:
     from casstore.backends.base import Backend
@@ -43,6 +43,10 @@ GRACE = 24 * 3600 * 1000
 """Milliseconds for which what is doomed in a remote stays there: longer than any push or pull takes."""
 
 QUARANTINE = "quarantine"
+
+
+class LackingDictionaryError(NotFoundError):
+    """What an object is compressed with is not where the object is, with which nothing is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +129,12 @@ class Local:
         """Copy an object's file from another store, verified before it is here; the index is not told.
 
         Raises:
+            LackingDictionaryError: What it is compressed with is not there.
             NotFoundError: It is not there.
             IntegrityError: It is not what it should be.
         """
         if known.place is not None:
-            if known.place.dictionary is not None:
-                self.bring_dictionary(source, known.place.dictionary)
+            self._bring_dictionary_of(source, known.place)
             return self.objects.put(source.get(known), known.digest)
         if known.size <= FRAME_SIZE and known.stored <= STORED_MAX:
             with contextlib.suppress(IntegrityError):
@@ -145,6 +149,16 @@ class Local:
         with fetched(source, known, self.spool) as (found, path):
             self.backend.upload(path, self.objects.name(known.digest), consume=True)
         return found
+
+    def _bring_dictionary_of(self, source: ObjectStore, place: Place) -> None:
+        if place.dictionary is None:
+            return
+        try:
+            self.bring_dictionary(source, place.dictionary)
+        except (NotFoundError, IntegrityError) as error:
+            raise LackingDictionaryError(
+                f"{source.backend.url} lacks the dictionary {place.dictionary}: {error}"
+            ) from error
 
     def take_in(self, path: Path, name: str) -> None:
         """Put a pack or segment, ready at `path`, in its place."""

@@ -127,9 +127,8 @@ def write_pack(
     failed: list[tuple[Stored, CasstoreError]] = []
 
     def read(batch: list[Stored]) -> tuple[list[Member | _Failed], int]:
-        return [_read_or_fail(local, known, dictionary) for known in batch], sum(
-            each.stored for each in batch
-        )
+        taken = sum(known.stored for known in batch)
+        return [_read_or_fail(local, known, dictionary) for known in batch], taken
 
     for batch, taken in prefetched(map(read, _batches(members))):
         looked = [_looked_again(local, each, dictionary) for each in batch]

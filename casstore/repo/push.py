@@ -199,10 +199,11 @@ class _Upload:
 
     def _telling_of_packs(self) -> AbstractContextManager[OnAdvance]:
         """Return what tells of objects as they are packed: what is sent is told of once a whole pack is."""
-        rows = list(itertools.chain.from_iterable(self._plan.packs))
-        if not rows:
+        packs = self._plan.packs
+        if not packs:
             return contextlib.nullcontext(unheard)
-        return telling("pack", len(rows), sum(row.stored for row in rows), self._run.tell)
+        size = sum(row.stored for members in packs for row in members)
+        return telling("pack", sum(map(len, packs)), size, self._run.tell)
 
     def _jobs(self, on_advance: OnAdvance) -> list[Callable[[], Sent]]:
         """Return what is to be done: large objects beside packs, so that neither waits for the other."""

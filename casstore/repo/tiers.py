@@ -16,6 +16,7 @@ from casstore.digest import Digest, parse_digest
 from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
 from casstore.quiet import ignore
 from casstore.repo.ahead import Ahead
+from casstore.repo.local import LackingDictionaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,10 +43,6 @@ REMOTE_PAUSE = 60.0
 
 MENDINGS = 4
 """How often an object is mended for one reading: meanwhile, it may be evicted, or its pack be merged."""
-
-
-class _LackingDictionaryError(NotFoundError):
-    """What an object is compressed with is not where the object is."""
 
 
 class Tiers:
@@ -190,9 +187,8 @@ class Tiers:
             raise BackendError(f"{identity} failed and is left alone for a while", transient=True)
         remote = self._identified(identity)
         try:
-            self._bring_dictionary(remote, known)
             brought = self._bring(remote, known)
-        except _LackingDictionaryError:  # nothing is wrong with the object
+        except LackingDictionaryError:
             raise
         except (NotFoundError, IntegrityError) as error:
             remote.tracking.disbelieve([known.digest])
@@ -207,21 +203,13 @@ class Tiers:
         self._tidy(brought.stored)
         return brought
 
-    def _bring_dictionary(self, remote: Remote, known: Stored) -> None:
-        """Bring what an object is compressed with in a remote, if it is not here."""
-        needed = None if known.place is None else known.place.dictionary
-        if needed is None:
-            return
-        try:
-            self.local.bring_dictionary(remote.objects(), needed)
-        except (NotFoundError, IntegrityError) as error:
-            remote.require()
-            raise _LackingDictionaryError(f"{remote.name} lacks the dictionary {needed}: {error}") from error
-
     def _bring(self, remote: Remote, known: Stored) -> Stored:
         """Bring one object; if its pack is gone, look where it is now, since packs are merged."""
         try:
             return self.local.bring(remote.objects(), known)
+        except LackingDictionaryError:
+            remote.require()
+            raise
         except NotFoundError:
             if known.place is None:
                 remote.require()

@@ -105,9 +105,8 @@ def choose(samples: Sequence[bytes], current: Dictionary | None, codec: Codec) -
 def parted(samples: Sequence[T]) -> tuple[list[T], list[T]]:
     """Return which of the samples `choose` trains on, and which of them it judges by."""
     held = range(0, len(samples), max(2, len(samples) // JUDGED_ON))
-    return [sample for number, sample in enumerate(samples) if number not in held], [
-        samples[number] for number in held
-    ]
+    seen = [sample for number, sample in enumerate(samples) if number not in held]
+    return seen, [samples[number] for number in held]
 
 
 def stored(contents: Sequence[bytes], dictionary: Dictionary | None, codec: Codec) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,17 @@ def test_import_reads_standard_input(casstore: Run) -> None:
     add_exchange("one", "eins")
     written = casstore("export").raw
     assert casstore("--store", "other", "import", "-", stdin=written).stdout == "imported 1 entry\n"
+
+
+def test_import_reads_a_pipe_once(casstore: Run, home: Path) -> None:
+    """Whoever writes into it is not cut off by a first look at it."""
+    add_exchange("one", "eins")
+    written = casstore("export").raw
+    os.mkfifo(home / "pipe")
+    writer = threading.Thread(target=(home / "pipe").write_bytes, args=[written], daemon=True)
+    writer.start()
+    assert casstore("--store", "other", "import", "pipe").stdout == "imported 1 entry\n"
+    writer.join()
 
 
 def test_import_refuses_what_was_changed_and_takes_the_rest(casstore: Run) -> None:

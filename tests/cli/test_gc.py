@@ -88,8 +88,8 @@ def test_what_is_missing_is_a_failure_and_told_how_to_mend(
     away = "8 not here: where they are, run casstore gc and then casstore push"
     for arguments in (("--dry-run",), ()):
         told = casstore("gc", "./remote", *arguments, *other, code=1)
-        assert told.stderr == f"casstore: 8 objects needed and not in {(home / 'remote').as_uri()}, {away}\n"
-    assert casstore("gc", team, code=1).stderr.endswith(", 8 here: run casstore push\n")
+        assert told.stderr == f"casstore: 8 objects needed and not in {(home / 'remote').as_uri()}; {away}\n"
+    assert casstore("gc", team, code=1).stderr.endswith("; 8 here: run casstore push\n")
     casstore("push", team)
     casstore("gc", "./remote", *other)
 
@@ -102,7 +102,7 @@ def test_what_is_missing_is_here_in_part(
     for path in (home / "remote" / "packs").rglob("*.zst"):
         path.unlink()
     told = casstore("gc", "./remote", *other, code=1).stderr
-    assert ", 2 here: run casstore push, 6 not here: where they are, run casstore gc" in told
+    assert "; 2 here: run casstore push; 6 not here: where they are, run casstore gc" in told
 
 
 def test_what_cannot_be_read_is_told_once_for_each_reason(
@@ -127,7 +127,7 @@ def test_a_cut_pack_is_a_failure_and_told_how_to_mend(casstore: Run, team: str, 
     assert damaged == (
         f"casstore: {name}: it is damaged: it has {len(content) - 7:,} bytes, and had {len(content):,}"
     )
-    assert advice == "casstore: 8 objects needed and not in team, 8 here: run casstore push"
+    assert advice == "casstore: 8 objects needed and not in team; 8 here: run casstore push"
     casstore("push", team)
     assert files(home / "remote", "packs")[name] == content
     assert casstore("gc", team).stderr == ""

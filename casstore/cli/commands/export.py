@@ -110,9 +110,7 @@ def _opened(target: str | None, *, force: bool) -> Iterator[BinaryIO]:
     path = Path(target)
     if path.is_dir() or target.endswith("/"):
         raise click.ClickException(f"{target} is the name of a folder: -o takes that of a file")
-    if not path.parent.is_dir():
-        raise click.ClickException(f"there is no folder {path.parent} to write to; make it first")
-    path = output.replaceable(path, force=force)
+    path = output.writable(path, force=force)
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
         with temporary.open("xb") as file:

@@ -95,14 +95,14 @@ def _print(report: GcReport, grace: str, *, dry_run: bool) -> None:
 
 def _note_missing(report: GcReport) -> None:
     """Say what repairs a remote that lost something: until then, nothing more is marked or deleted."""
-    away = report.missing - report.here
-    steps = []
-    if report.here:
-        steps.append(f"{report.here:,} here: run casstore push")
-    if away:
-        steps.append(f"{away:,} not here: where they are, run casstore gc and then casstore push")
-    if steps:
-        missing = f"{output.count(report.missing, 'object')} needed and not in {report.remote}"
-        output.note(", ".join([missing, *steps]))
+    if report.missing:
+        output.note_steps(
+            f"{output.count(report.missing, 'object')} needed and not in {report.remote}",
+            (report.here, "{} here: run casstore push"),
+            (
+                report.missing - report.here,
+                "{} not here: where they are, run casstore gc and then casstore push",
+            ),
+        )
     elif report.failures:
         output.note(REPAIR.format(report.remote))

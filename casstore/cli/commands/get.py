@@ -44,7 +44,7 @@ def get(app: Application, digest: Digest, target: str | None, *, force: bool) ->
             for piece in repo.stream(digest):
                 output.raw(piece)
             return
-        path = output.replaceable(_path(target, digest), force=force)
+        path = output.writable(_path(target, digest), force=force)
         repo.export(digest, path)
         output.line(str(path))
 
@@ -54,6 +54,4 @@ def _path(target: str | None, digest: Digest) -> Path:
     path = Path(target or digest)
     if path.is_dir() or (target or "").endswith("/"):
         path = path / digest
-    if not path.parent.is_dir():
-        raise click.ClickException(f"there is no folder {path.parent} to write to; make it first")
     return path

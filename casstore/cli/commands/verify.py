@@ -49,11 +49,8 @@ def verify(ctx: click.Context, app: Application, *, as_json: bool) -> None:
 
 def _note_lost(report: VerifyReport) -> None:
     """Say what brings back what was lost, or that nothing does."""
-    away = report.lost - report.held
-    steps = []
-    if report.held:
-        steps.append(f"a remote holds {report.held:,}: run casstore pull")
-    if away:
-        steps.append(f"{away:,} known nowhere else")
-    if steps:
-        output.note("; ".join([f"{output.count(report.lost, 'object')} lost", *steps]))
+    output.note_steps(
+        f"{output.count(report.lost, 'object')} lost",
+        (report.held, "a remote holds {}: run casstore pull"),
+        (report.lost - report.held, "{} known nowhere else"),
+    )
