@@ -23,6 +23,7 @@ from casstore.inference.clients import CachedClient, Outcome
 from casstore.inference.flight import Flights
 from casstore.inference.guard import Guard
 from casstore.inference.ledger import Ledger
+from casstore.inference.pickling import arrived, check_pickles, open_arrived, portable
 from casstore.inference.policy import Keep, MaxAge, Mode, Settings, effective, parse_mode
 from casstore.inference.recorded import UsageOnHit
 from casstore.inference.tiers import EntryStore, Tiers
@@ -53,6 +54,9 @@ class Cache:
     """Keeps the answers of models, and the results of functions, in a repository.
 
     Whatever goes wrong with the repository, calls go on without it; the logger ``casstore`` warns once.
+
+    A cache pickles as the arguments it was made with. The copy opens the store when it is first used, in the
+    process where it arrived, with counters, memory and calls under way of its own.
 
     Args:
         repository: A repository; or the path of one, or None for the default one, closed with the cache.
@@ -90,6 +94,7 @@ class Cache:
         aliases: Mapping[str, str] | None = None,
         record_streams: bool = False,
     ) -> None:
+        self._given = portable(locals())
         self._settings = Settings(parse_mode(mode), 0, namespace, policy.seconds_of(max_age))
         effective(self._settings)  # a wrong CASSTORE_MODE is told now, not at the first call
         self._prices: Prices | None = None if prices is None else _prices(prices)
@@ -141,6 +146,25 @@ class Cache:
                 self.guard.fault("open its store", fault)
                 return None
         return repository
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as the arguments.
+
+        Raises:
+            pickle.PicklingError: An argument cannot be pickled; the message names it.
+        """
+        check_pickles("Cache", self._given)
+        return arrived, (type(self), self._given)
+
+    if not TYPE_CHECKING:  # type checkers would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Open a cache that was unpickled; Python calls this only for an attribute that is not set."""
+            if not name.startswith("__"):
+                open_arrived(self)
+                if name in self.__dict__:
+                    return self.__dict__[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __enter__(self) -> Self:
         return self

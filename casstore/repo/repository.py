@@ -69,7 +69,7 @@ class Sizes:
 class Repository(Content):
     """A local store with its remotes; thread-safe, usable after a fork, and a context manager.
 
-    Use `Repository.open`.
+    Use `Repository.open`. It pickles as its folder and settings, and is opened where it is unpickled.
     """
 
     def __init__(self, local: Local, config: Config, max_size: int) -> None:
@@ -105,6 +105,9 @@ class Repository(Content):
         durable = config.durable if durable is None else durable
         local = _open(root, config, durable=durable, create=create, on_event=on_event)
         return cls(local, config, config.max_size if max_size is None else max_size)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _reopened, (type(self), self.path, self.local.durable, self._max_size)
 
     def __enter__(self) -> Self:
         return self
@@ -273,6 +276,10 @@ class Repository(Content):
 
             seal(self.local)
         self.local.index.close()
+
+
+def _reopened(cls: type[Repository], path: Path, durable: bool, max_size: int) -> Repository:
+    return cls.open(path, durable=durable, max_size=max_size)
 
 
 _OPEN: weakref.WeakSet[Repository] = weakref.WeakSet()

@@ -153,6 +153,7 @@ class AnthropicClient(_Messages):
             make = load_sdk("anthropic", "anthropic").Anthropic
             sdk: anthropic.Anthropic = make(base_url=self._url, default_headers=self._headers)
             self._sdk = sdk
+            self._made_sdk = True
         return self._sdk
 
 
@@ -195,6 +196,7 @@ class AsyncAnthropicClient(_Messages):
             make = load_sdk("anthropic", "anthropic").AsyncAnthropic
             sdk: anthropic.AsyncAnthropic = make(base_url=self._url, default_headers=self._headers)
             self._sdk = sdk
+            self._made_sdk = True
         return self._sdk
 
 

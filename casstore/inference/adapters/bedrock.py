@@ -106,6 +106,7 @@ class _Converse(Shape):
             self._sdk = boto3.client(
                 "bedrock-runtime", region_name=self._region, endpoint_url=self._endpoint_url
             )
+            self._made_sdk = True
         return self._sdk
 
 

@@ -47,6 +47,11 @@ class Shape:
             raise ConfigError(f"truncated is 'raise' or 'return', not {truncated!r}")
         self.model = model
         self.truncated: Truncated = truncated
+        self._made_sdk = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without an SDK client made here, which holds locks and sockets: the copy makes another."""
+        return {**self.__dict__, "_sdk": None, "_made_sdk": False} if self._made_sdk else self.__dict__
 
     def connect(self) -> None:
         """Load the SDK and make its client, as the first call would, so that a call's time is a call's."""

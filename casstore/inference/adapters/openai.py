@@ -120,6 +120,7 @@ class OpenAIClient(_Chat):
         if self._sdk is None:
             sdk: openai.OpenAI = load_sdk("openai", "openai").OpenAI(base_url=self._address.url)
             self._sdk = sdk
+            self._made_sdk = True
         return self._sdk
 
 
@@ -161,6 +162,7 @@ class AsyncOpenAIClient(_Chat):
         if self._sdk is None:
             sdk: openai.AsyncOpenAI = load_sdk("openai", "openai").AsyncOpenAI(base_url=self._address.url)
             self._sdk = sdk
+            self._made_sdk = True
         return self._sdk
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,6 +37,7 @@ from casstore.inference.http.stored import (
     labels_for,
 )
 from casstore.inference.ledger import counts_of_call, counts_of_hit
+from casstore.inference.pickling import check_pickles
 from casstore.inference.policy import Mode, Settings, effective
 from casstore.inference.tiers import Call
 from casstore.inference.types import Original, Response
@@ -133,6 +134,15 @@ class HttpCache:
         self.cache = cache
         self.rules = rules
         self.guard = Guard()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as the cache and the rules.
+
+        Raises:
+            pickle.PicklingError: A rule cannot be pickled, as a lambda cannot; the message names the rule.
+        """
+        check_pickles("http", {rule.name: getattr(self.rules, rule.name) for rule in fields(self.rules)})
+        return type(self), (self.cache, self.rules)
 
     # The steps.
 
