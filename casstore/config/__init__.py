@@ -5,7 +5,8 @@ Knows nothing of objects or entries. Editing is in `casstore.config.editing`, ap
 
 from casstore.config.durations import parse_duration
 from casstore.config.location import STORE_VARIABLE, store_path
-from casstore.config.remotes import REMOTE_VARIABLE, RemoteConfig, resolve_remote
+from casstore.config.remotes import RemoteConfig
+from casstore.config.resolve import REMOTE_VARIABLE, resolve_remote
 from casstore.config.settings import CONFIG_NAME, Config
 from casstore.config.sizes import format_size, parse_size
 

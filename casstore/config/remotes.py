@@ -1,4 +1,4 @@
-"""Remotes: their names, their URLs, and which one is meant.  Floor: config.
+"""Remotes: their names and their URLs.  Floor: config.
 
 Knows which texts are acceptable, and refuses credentials inside them. Opens nothing.
 """
@@ -8,17 +8,9 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from casstore.config.location import file_url
 from casstore.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from casstore.config.settings import Config
-
-REMOTE_VARIABLE = "CASSTORE_REMOTE"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SECRET_PARAMETER = re.compile(r"[?&][^=&]*(secret|passw|token|key|sig|credential)[^=&]*=", re.IGNORECASE)
@@ -71,7 +63,7 @@ def check_url(text: str) -> str:
         ConfigError: It is neither, or holds credentials. The message never repeats the credentials.
     """
     refuse_credentials(text)
-    if not _is_location(text):
+    if not is_location(text):
         raise ConfigError(
             f"neither URL nor path: {text!r}; write s3://bucket/prefix, file:///folder or ./folder"
         )
@@ -104,30 +96,6 @@ def refuse_credentials(url: str) -> None:
         )
 
 
-def resolve_remote(config: Config, text: str | None = None) -> RemoteConfig:
-    """Return the remote that `text` means.
-
-    Args:
-        config: Says which remotes there are.
-        text: A name, a URL or a path; None means ``CASSTORE_REMOTE``, else the default, else the only one.
-
-    Raises:
-        ConfigError: There is none of that name, or none was said and none is the default.
-    """
-    remotes = config.remotes
-    wanted = text or os.environ.get(REMOTE_VARIABLE) or config.default_remote
-    if wanted is None:
-        if len(remotes) == 1:
-            return next(iter(remotes.values()))
-        raise ConfigError(_nothing_chosen(remotes))
-    if wanted in remotes:
-        return remotes[wanted]
-    if _is_location(wanted):
-        url = check_url(wanted)
-        return next((remote for remote in remotes.values() if remote.url == url), RemoteConfig(url, url))
-    raise ConfigError(_no_such(wanted, remotes))
-
-
 def _is_keyed(found: re.Match[str]) -> bool:
     user, _, host = found["host"].rpartition("@")
     return ":" in user or (user != "" and found["scheme"].lower() in _BUCKETS) or not _PORT.fullmatch(host)
@@ -141,20 +109,10 @@ def _check_host(scheme: str, host: str) -> None:
         raise ConfigError(f"a file URL has three slashes: file:///{host} is the folder /{host}")
 
 
-def _is_location(text: str) -> bool:
+def is_location(text: str) -> bool:
+    """Return whether `text` is a URL or a path, and not the name of a remote."""
     return "/" in text and not text.startswith("-")
 
 
 def _shown(text: str) -> str:
     return "a URL" if "://" in text else repr(text)
-
-
-def _nothing_chosen(remotes: Mapping[str, RemoteConfig]) -> str:
-    if not remotes:
-        return "no remote is configured; add one: casstore remote add NAME URL"
-    return f"no remote was named and none is the default; name one of: {', '.join(sorted(remotes))}"
-
-
-def _no_such(wanted: str, remotes: Mapping[str, RemoteConfig]) -> str:
-    known = f"there are: {', '.join(sorted(remotes))}" if remotes else "none is configured"
-    return f"no remote is called {wanted!r}; {known}; add it: casstore remote add {wanted} URL"

@@ -200,7 +200,7 @@ class _Collector:
         source, failures = self._remote.objects(), []
         for digest in self._index.dictionaries():
             try:
-                read_dictionary(source, digest)
+                read_dictionary(source.backend, source.name(digest), digest)
             except (NotFoundError, IntegrityError) as error:
                 self._remote.tracking.disbelieve([digest])
                 if self._local.has_dictionary(digest):

@@ -215,7 +215,7 @@ class Local:
             pass
         except IntegrityError:
             self.doubt(digest)
-        dictionary = read_dictionary(source, digest)
+        dictionary = read_dictionary(source.backend, source.name(digest), digest)
         return self.keep_dictionary(dictionary)
 
     def keep_dictionary(self, dictionary: Dictionary) -> Dictionary:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from casstore.digest import Digest, digest_of
 from casstore.errors import IntegrityError
 from casstore.store.codec import Codec, Dictionary, decompress, train, unseal
 from casstore.store.layout import object_name
 
 if TYPE_CHECKING:
     from casstore.backends.base import Backend
-    from casstore.store.objects import ObjectStore
+    from casstore.digest import Digest
 
 T = TypeVar("T")
 
@@ -62,20 +61,19 @@ class Dictionaries:
         self._loaded.pop(digest, None)
 
     def _load(self, digest: Digest) -> Dictionary:
-        content = decompress(unseal(self._backend.read(object_name(digest, self._shards))))
-        if digest_of(content) != digest:
-            raise IntegrityError(f"dictionary {digest} does not fit its digest")
-        return self._loaded.setdefault(digest, Dictionary(content))
+        return self._loaded.setdefault(
+            digest, read_dictionary(self._backend, object_name(digest, self._shards), digest)
+        )
 
 
-def read_dictionary(source: ObjectStore, digest: Digest) -> Dictionary:
-    """Return a dictionary that another store holds, verified.
+def read_dictionary(backend: Backend, name: str, digest: Digest) -> Dictionary:
+    """Return the dictionary in the file `name` of a store, verified.
 
     Raises:
-        NotFoundError: It is not there.
-        IntegrityError: Its file does not hold it.
+        NotFoundError: There is no such file.
+        IntegrityError: The file does not hold it.
     """
-    dictionary = Dictionary(decompress(unseal(source.backend.read(source.name(digest)))))
+    dictionary = Dictionary(decompress(unseal(backend.read(name))))
     if dictionary.digest != digest:
         raise IntegrityError(f"dictionary {digest} does not fit its digest")
     return dictionary
