@@ -5,8 +5,18 @@ Names are loaded when they are first used, so that ``import casstore`` costs nex
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+try:
+    # Every store locks files, which only POSIX systems do in this way.
+    import fcntl  # noqa: F401 - a store's first lock would fail with a worse message
+except ImportError:
+    raise ImportError(
+        f"casstore runs on Linux and macOS, and this Python is for {sys.platform};"
+        " on Windows, install and run it in WSL (wsl --install)"
+    ) from None
 
 if TYPE_CHECKING:
     from casstore.errors import (

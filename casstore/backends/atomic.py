@@ -20,8 +20,11 @@ from dataclasses import dataclass
 COPY_CHUNK = 1024 * 1024
 """Bytes held in memory while a file is copied."""
 
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
-"""How file systems without hard links (FAT, some network shares) refuse one."""
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""How file systems without hard links (FAT, some network shares) refuse one; on macOS two of them differ."""
+
+_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+"""The command of macOS that empties the disk's own cache, which its fsync does not; see fsync(2) there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def write_file(
             _grant(descriptor, modes.file)
             write_all(descriptor, content)
             if durable:
-                os.fsync(descriptor)
+                sync(descriptor)
         finally:
             os.close(descriptor)
         publish(temporary, path, durable=durable, exclusive=exclusive)
@@ -134,7 +137,7 @@ def fill_file(source: str, path: str, modes: Modes = PRIVATE, *, durable: bool =
             while chunk := os.read(reader, COPY_CHUNK):
                 write_all(writer, chunk)
             if durable:
-                os.fsync(writer)
+                sync(writer)
         finally:
             os.close(writer)
     finally:
@@ -233,6 +236,19 @@ def write_all(descriptor: int, content: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
+def sync(descriptor: int) -> None:
+    """Put an open file on the disk itself, not only into the disk's cache.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    if _FULL_SYNC is not None:
+        with contextlib.suppress(OSError):  # a network share has no such command
+            fcntl.fcntl(descriptor, _FULL_SYNC)
+            return
+    os.fsync(descriptor)
+
+
 def sync_folder(path: str) -> None:
     """Put the names in the folder `path` on the disk.
 
@@ -254,7 +270,7 @@ def sync_file(path: str | os.PathLike[str]) -> None:
 def _sync(path: str | os.PathLike[str], flags: int) -> None:
     descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -119,6 +119,10 @@ def _prepare(connection: sqlite3.Connection, *, durable: bool, create: bool) -> 
     for pragma, value in _PRAGMAS.items():
         connection.execute(f"PRAGMA {pragma} = {value}")
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    if durable:
+        connection.execute(
+            "PRAGMA fullfsync = ON"
+        )  # macOS: past the disk's own cache; elsewhere it is no setting
     if create and _version(connection) == 0:
         connection.execute("BEGIN IMMEDIATE")
         if _version(connection) == 0:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from casstore.backends.atomic import sync_folder
+from casstore.backends.atomic import sync, sync_folder
 from casstore.catalog.records import Record, decode_record, encode_record
 from casstore.errors import BackendError, FormatError
 
@@ -172,7 +172,7 @@ class Journal:
         if written != len(lines):
             raise OSError(0, "the disk is full")
         if self._durable:
-            os.fsync(self._descriptor)
+            sync(self._descriptor)
         self._torn = False
 
     def _begin(self) -> None:

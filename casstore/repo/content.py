@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from casstore.backends.atomic import sync
 from casstore.catalog.index import now
 from casstore.catalog.records import REFS_MAX, Claim, Entry, Tombstone, dump_labels, next_generation
 from casstore.digest import DIGEST_DIGITS, Digest, Key, parse_digest, parse_key
@@ -89,7 +90,7 @@ class Content(Tiers):
                 for piece in self.stream(digest):
                     file.write(piece)
                 file.flush()
-                os.fsync(file.fileno())
+                sync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
