@@ -9,6 +9,8 @@ from pathlib import Path
 
 LENGTH = 8_000
 """Characters of a document that are read."""
+SHORTEST = 1_000
+"""Characters below which a document gives too little to ask about."""
 
 _PROJECT = Path(__file__).parents[2]
 _MODULES = (
@@ -34,6 +36,7 @@ def documents(count: int) -> list[Document]:
     designs = [
         Document(str(path.relative_to(_PROJECT)), path.read_text("utf-8")[:LENGTH])
         for path in sorted((_PROJECT / "designs").glob("*.md"))
+        if path.stat().st_size >= SHORTEST
     ]
     return [*designs[: count // 3], *map(_module, _MODULES)][:count]
 
