@@ -41,14 +41,34 @@ def line(text: str = "") -> None:
     click.echo(visible(text))
 
 
+def file_line(file: str, *, before: str = "") -> None:
+    r"""Print one line that ends in the name of a file, so that a program can read the name back.
+
+    As GNU's sha256sum does: a name with a newline, a carriage return or a backslash is written with ``\n``,
+    ``\r`` and ``\\``, and the line begins with a backslash. Every other byte of the name stays as it is.
+
+    Args:
+        file: The name.
+        before: What the line has before the name.
+    """
+    escaped = escaped_name(file)
+    mark = "" if escaped == file else "\\"
+    raw(f"{mark}{before}".encode() + os.fsencode(escaped) + b"\n")
+
+
+def escaped_name(file: str) -> str:
+    """Return the name of a file on one line: newline, carriage return and backslash as escapes."""
+    return file.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+
+
 def raw(content: bytes) -> None:
     """Print bytes as they are, without a newline of their own."""
     click.echo(content, nl=False)
 
 
 def note(text: str) -> None:
-    """Tell a person something that is no result: on standard error."""
-    click.echo(f"casstore: {visible(text)}", err=True)
+    """Tell a person something that is no result: one line on standard error."""
+    click.echo(f"casstore: {one_line(text)}", err=True)
 
 
 def document(value: Any) -> None:
@@ -105,6 +125,11 @@ def failure_lines(found: Iterable[Failure]) -> list[str]:
 def failure_fields(found: Iterable[Failure]) -> list[dict[str, str]]:
     """Return the JSON of what failed."""
     return [{"name": failure.name, "reason": failure.reason} for failure in found]
+
+
+def one_line(text: str) -> str:
+    """Return `text` with control characters, newlines included, written as escapes."""
+    return visible(text).replace("\n", "\\n")
 
 
 def visible(text: str) -> str:
@@ -218,5 +243,5 @@ class _Bars:
                 self._bars.remove_task(self._tasks.pop(operation))
             case Warned(message):
                 self._bars.console.print(
-                    f"casstore: warning: {visible(message)}", markup=False, highlight=False
+                    f"casstore: warning: {one_line(message)}", markup=False, highlight=False
                 )

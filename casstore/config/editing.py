@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from casstore.config.remotes import RemoteConfig, check_name
+from casstore.config.remotes import RemoteConfig, check_name, check_writable
 from casstore.config.settings import CONFIG_NAME, REMOTE_SETTINGS, SETTINGS, Config, Value
 from casstore.config.sizes import format_size
 from casstore.errors import ConfigError
@@ -84,6 +84,8 @@ def set_setting(path: Path, name: str, text: str) -> None:
     Raises:
         ConfigError: There is no such setting, or `text` is no value for it; nothing is written.
     """
+    if name.endswith(".url"):
+        check_writable(text)
     value = _checked(name, text)
     with _editing(path) as document:
         *tables, field = name.split(".")
@@ -130,10 +132,12 @@ def add_remote(
         default: Make it the default also where it is not the first.
 
     Raises:
-        ConfigError: The name is taken, or a value is wrong, or the URL holds credentials; nothing is written.
+        ConfigError: The name is taken, or a value is wrong, the URL holds credentials, or
+            casstore cannot write there; nothing is written.
     """
     given = {"url": url, "endpoint": endpoint, "region": region, "profile": profile}
     name = check_name(name)
+    check_writable(url)
     fields = {
         field: _checked(f"remotes.{name}.{field}", text) for field, text in given.items() if text is not None
     }

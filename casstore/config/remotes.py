@@ -17,6 +17,9 @@ _SECRET_PARAMETER = re.compile(r"[?&][^=&]*(secret|passw|token|key|sig|credentia
 _HOST = re.compile(r"(?P<scheme>[A-Za-z0-9+.-]*)://(?P<host>[^/?#]*)")
 _PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(:[0-9]+)?")
 _BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs"})
+_READ_ONLY = frozenset({"http", "https", "data", "tar", "zip", "libarchive", "git", "github", "gist"})
+# Of these fsspec's drivers can replace no file, or remove none (fsspec 2026.9); zip and tar have one writer.
+_AMAZON = re.compile(r"https?://(?:[^/]+\.)?s3[.-][^/]*amazonaws\.com(?:[:/]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,25 @@ def check_url(text: str) -> str:
         bare = text.rstrip("/")
         return text if bare.endswith(":") else bare
     return file_url(os.path.abspath(os.path.expanduser(text)))  # noqa: PTH100, PTH111 - a folder on another machine need not resolve here
+
+
+def check_writable(url: str) -> None:
+    """Check that casstore can write to a URL or path as a person gave it.
+
+    Raises:
+        ConfigError: The driver of its scheme cannot write files, or it is a chain of drivers; or
+            it holds credentials.
+    """
+    refuse_credentials(url)
+    scheme = (url.partition("://")[0] if "://" in url else "").lower()
+    if scheme not in _READ_ONLY and "::" not in scheme:  # `open_backend` opens no chain of drivers
+        return
+    ways = "s3://bucket/prefix, file:///folder, or another URL whose fsspec driver writes (gs://, az://, sftp://)"
+    if _AMAZON.match(url):
+        hint = "for a bucket of Amazon S3 write s3://bucket/prefix"
+    else:
+        hint = "for an S3 service write s3://bucket/prefix with --endpoint https://host"
+    raise ConfigError(f"nothing can be pushed to a {scheme}:// URL: use {ways}; {hint}")
 
 
 def check_endpoint(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Run
 
 
@@ -89,6 +91,35 @@ def test_remote_json_has_stable_fields(casstore: Run) -> None:
             "is_default": True,
         }
     ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://s3.amazonaws.com/b",
+        "HTTP://localhost:9000/b",
+        "zip://a.zip",
+        "github://repo/x",
+        "filecache::s3://b/p",
+    ],
+)
+def test_a_remote_that_cannot_be_written_is_refused_when_it_is_named(casstore: Run, url: str) -> None:
+    """By remote add and by config set, with the URLs that can be written; no setting changes."""
+    casstore("remote", "add", "team", "s3://bucket/p")
+    for command in (("remote", "add", "other", url), ("config", "set", "remotes.team.url", url)):
+        told = casstore(*command, code=1).stderr
+        assert told.startswith("casstore: nothing can be pushed to a ")
+        assert "s3://bucket/prefix, file:///folder" in told
+    assert casstore("remote", "list").stdout == "team  s3://bucket/p  default\n"
+
+
+def test_the_address_of_an_s3_service_is_told_apart_from_its_buckets(casstore: Run) -> None:
+    """Amazon's needs no endpoint, another one does."""
+    for url in ("https://s3.amazonaws.com/b", "https://b.s3.eu-west-1.amazonaws.com"):
+        told = casstore("remote", "add", "team", url, code=1).stderr
+        assert told.endswith("; for a bucket of Amazon S3 write s3://bucket/prefix\n")
+    told = casstore("remote", "add", "team", "http://localhost:9000/b", code=1).stderr
+    assert told.endswith("write s3://bucket/prefix with --endpoint https://host\n")
 
 
 def test_a_bad_remote_is_refused(casstore: Run, home: Path) -> None:

@@ -33,6 +33,12 @@ def test_get_writes_where_it_is_told(casstore: Run, home: Path) -> None:
     assert (home / "a.txt").read_bytes() == (home / "folder" / HELLO).read_bytes() == b"hello\n"
 
 
+def test_get_escapes_a_name_that_is_no_line(casstore: Run, home: Path) -> None:
+    """As casstore put does."""
+    assert casstore("get", HELLO, "-o", "two\nlines\\").stdout == "\\two\\nlines\\\\\n"
+    assert (home / "two\nlines\\").read_bytes() == b"hello\n"
+
+
 def test_get_writes_to_standard_output(casstore: Run, home: Path) -> None:
     """Nothing but the bytes."""
     assert casstore("get", HELLO, "-o", "-").raw == b"hello\n"

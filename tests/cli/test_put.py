@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +19,29 @@ def test_put_prints_what_sha256sum_would(casstore: Run, home: Path) -> None:
     odd = os.fsdecode(b"b \xff.txt")
     Path(odd).write_bytes(b"hello\n")
     assert casstore("put", "a.txt", odd).raw == f"{HELLO}  a.txt\n{HELLO}  ".encode() + b"b \xff.txt\n"
+
+
+def test_put_escapes_a_name_that_is_no_line(casstore: Run, home: Path) -> None:
+    """Each file is one line, which sha256sum reads back."""
+    for name in ("two\nlines", "back\\slash", "return\r", "plain"):
+        (home / name).write_bytes(b"hello\n")
+    printed = casstore("put", "two\nlines", "back\\slash", "return\r", "plain").raw
+    assert printed.split(b"\n") == [
+        f"\\{HELLO}  two\\nlines".encode(),
+        f"\\{HELLO}  back\\\\slash".encode(),
+        f"\\{HELLO}  return\\r".encode(),
+        f"{HELLO}  plain".encode(),
+        b"",
+    ]
+    # coreutils before 9 does not know the escape of a carriage return
+    (home / "sums").write_bytes(b"".join(row for row in printed.splitlines(True) if b"return" not in row))
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "sums"], check=True, cwd=home)
+
+
+def test_a_name_that_is_no_line_forges_no_note(casstore: Run) -> None:
+    """A failure is one line on standard error, whatever the name."""
+    told = casstore("put", "no\ncasstore: forged", code=1).stderr
+    assert told == "casstore: no\\ncasstore: forged: No such file or directory\n"
 
 
 def test_put_reads_standard_input(casstore: Run) -> None:

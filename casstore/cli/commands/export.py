@@ -73,7 +73,7 @@ def export(
     if as_json:
         output.document({"file": target, **counts})
     elif target is not None:
-        output.line(f"wrote {output.count(counts['entries'], 'entry')} to {target}")
+        output.line(f"wrote {output.count(counts['entries'], 'entry')} to {output.escaped_name(target)}")
     if counts["left"]:
         left = output.count(counts["left"], "entry")
         output.note(

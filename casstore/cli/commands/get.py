@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 def get(app: Application, digest: Digest, target: str | None, *, force: bool) -> None:
     """Write an object to a file.
 
-    It is checked against its digest. The file appears whole or not at all, and its name is printed. A
-    file that is there is left alone, and that is an error, unless --force is given.
+    It is checked against its digest. The file appears whole or not at all, and its name is printed, escaped
+    as casstore put does. A file that is there is left alone, and that is an error, unless --force is given.
     """
     with app.repository() as repo:
         if target == "-":
@@ -46,7 +46,7 @@ def get(app: Application, digest: Digest, target: str | None, *, force: bool) ->
             return
         path = output.writable(_path(target, digest), force=force)
         repo.export(digest, path)
-        output.line(str(path))
+        output.file_line(str(path))
 
 
 def _path(target: str | None, digest: Digest) -> Path:

@@ -123,4 +123,6 @@ def _tell(taken: Taken, *, as_json: bool) -> None:
         its = "its request: its key is" if taken.unproven == 1 else "their requests: their keys are"
         output.line(f"{taken.unproven:,} came without {its} taken on trust")
     for reason, number in taken.skipped.most_common():
-        output.line(f"not imported: {number:,} {reason} (the first: {taken.details[reason]})")
+        output.line(
+            f"not imported: {number:,} {reason} (the first: {output.one_line(taken.details[reason])})"
+        )

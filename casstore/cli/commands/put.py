@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from errno import EISDIR
 from pathlib import Path
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
 def put(ctx: click.Context, app: Application, files: tuple[str, ...]) -> None:
     """Store files, and print their digests.
 
-    Prints DIGEST  PATH for each, as sha256sum does. FILE may be - for standard input. Objects put by hand
+    Prints DIGEST  PATH for each, as sha256sum does: where PATH has a newline or a backslash, they are
+    escaped and the line begins with a backslash. FILE may be - for standard input. Objects put by hand
     are never evicted, and do not count towards the size cap; casstore delete removes them. The digest is
     the SHA-256 of the content, so the same content is stored once.
     """
@@ -45,7 +45,7 @@ def put(ctx: click.Context, app: Application, files: tuple[str, ...]) -> None:
                 output.note(f"{file}: {error.strerror}")
                 failed = True
             else:
-                output.raw(f"{digest}  ".encode() + os.fsencode(file) + b"\n")
+                output.file_line(file, before=f"{digest}  ")
     ctx.exit(1 if failed else 0)
 
 

@@ -56,7 +56,8 @@ def add(
 ) -> None:
     """Name a remote; nothing is sent there yet.
 
-    URL is any that fsspec opens, or a path. Credentials are never stored: they come from
+    URL is s3://bucket/prefix (with --endpoint for other services than Amazon's), a path, or any to which
+    fsspec can write; an http:// URL is refused. Credentials are never stored: they come from
     AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, or the machine's role, when they are needed.
     """
     from casstore.config.editing import add_remote
