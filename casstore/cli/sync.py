@@ -70,7 +70,7 @@ def report_fields(report: Report) -> dict[str, Any]:
 
 
 def print_plan(ctx: click.Context, plan: Plan, *, as_json: bool) -> NoReturn:
-    """Print what a transfer would do, and end with 1 where the remote has segments that were refused."""
+    """Print what a transfer would do, and end with `code_of`."""
     if as_json:
         document(plan_fields(plan) | {"failures": failure_fields(plan.failures)})
     else:
@@ -78,11 +78,11 @@ def print_plan(ctx: click.Context, plan: Plan, *, as_json: bool) -> NoReturn:
         where = f"{_WHERE[plan.operation]} {plan.remote}"
         line(f"would {plan.operation} {_planned(plan)} {where}\n{by_verb(plan.requests)}")
         _note_left(plan)
-    ctx.exit(1 if plan.failures else 0)
+    ctx.exit(code_of(plan))
 
 
 def finish(ctx: click.Context, report: Report, *, as_json: bool) -> NoReturn:
-    """Print what a transfer did, and end with 1 where a part of it failed."""
+    """Print what a transfer did, and end with `code_of`."""
     if as_json:
         document(report_fields(report))
     else:
@@ -94,7 +94,15 @@ def finish(ctx: click.Context, report: Report, *, as_json: bool) -> NoReturn:
         _note_left(report)
         if report.operation == "pull" and any("/" not in failure.name for failure in report.failures):
             note(REPAIR.format(report.remote))  # objects, not segments
-    ctx.exit(1 if report.failures else 0)
+    ctx.exit(code_of(report))
+
+
+def code_of(*found: Plan | Report) -> int:
+    """Return the exit code: 1 where something failed or is missing, at each run until that is mended.
+
+    What stays behind by rule (`left`) is a note, and no failure.
+    """
+    return 1 if any(each.failures or each.missing for each in found) else 0
 
 
 def print_direction(plan: Plan) -> None:

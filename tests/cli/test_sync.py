@@ -190,7 +190,9 @@ def test_a_bad_segment_is_told_and_fails(casstore: Run, team: str, home: Path) -
     outcome = casstore("--store", "other", "pull", "./remote", code=1)
     assert outcome.stdout.startswith("pulled 2 objects")
     assert "0" * 64 in outcome.stderr
-    told = casstore("status", "--json").json()
+    for command in ("pull", "pull --dry-run"):
+        casstore("--store", "other", *command.split(), "./remote", code=1)
+    told = casstore("status", "--json", code=1).json()
     assert [failure["name"] for failure in told["failures"]] == [f"manifest/{'0' * 64}.zst"]
 
 
@@ -206,10 +208,12 @@ def test_what_the_remote_lost_is_told_until_it_is_restored(casstore: Run, team: 
     assert f"casstore: 1 object {told}" in casstore("--store", "other", "pull", code=1).stderr
     pack.write_bytes(content)
     for command in ("pull", "pull --dry-run", "status"):
-        stderr = casstore("--store", "other", *command.split()).stderr
+        stderr = casstore("--store", "other", *command.split(), code=1).stderr
         assert stderr.startswith(f"casstore: 1 object {told}")
         assert stderr.endswith("; once restored there, run casstore pull --again\n")
-    assert casstore("--store", "other", "pull", "--json").json()["missing"] == 1
+    assert casstore("--store", "other", "pull", "--json", code=1).json()["missing"] == 1
+    told_status = casstore("--store", "other", "status", "--json", code=1).json()
+    assert (told_status["pull"]["missing"], told_status["failures"]) == (1, [])
     stderr = casstore("--store", "other", "show", key).stderr
     assert "no remote is known to hold it: casstore pull finds what is new, --again" in stderr
     casstore("--store", "other", "pull", "--again", "--dry-run", code=2)
@@ -218,6 +222,8 @@ def test_what_the_remote_lost_is_told_until_it_is_restored(casstore: Run, team: 
     assert outcome.stdout.splitlines()[0].endswith("1 entry from team")
     assert outcome.stderr == ""
     assert casstore("--store", "other", "show", key).stderr == ""
+    for command in ("pull", "pull --dry-run", "status"):
+        casstore("--store", "other", *command.split())
 
 
 @pytest.mark.parametrize("command", ["pull", "pull --dry-run", "status", "gc", "gc --dry-run"])

@@ -48,7 +48,8 @@ def pull(
     REMOTE is a name (see casstore remote), a URL or a path; without it, CASSTORE_REMOTE, else the
     default. A pull that was stopped anywhere is completed by the next one. Nothing new costs one request.
 
-    What the remote does not hold as it said is told, and asked for no more, unless --again says so.
+    What the remote does not hold as it said is asked for no more, unless --again says so. It is told, and
+    the exit code is 1, at each run until it is here.
     """
     if dry_run and again:
         raise click.UsageError(
