@@ -29,6 +29,28 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldObject:
+    """An object stored here, with the reason for which it stays.
+
+    Attributes:
+        digest: SHA-256 of its content.
+        size: Bytes of content.
+        stored: Bytes of its file, or of its frame in a pack.
+        used: When it was last used, in milliseconds since the Unix epoch.
+        pack: The pack in which it lies; None where it has a file of its own.
+        why: Of ``entry`` (the answer of one), ``put`` (by hand), ``dictionary`` (of a pack here) and ``ref``
+            (of an entry, as its request is) those that hold; empty where nothing leads to it.
+    """
+
+    digest: Digest
+    size: int
+    stored: int
+    used: int
+    pack: Digest | None
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """An object that may be evicted.
 

@@ -77,20 +77,23 @@ def chosen_of(provider: str | None, model: str | None, since: int | None) -> Cho
     return Chosen(provider, model, since)
 
 
-def found_in(repo: Repository, chosen: Chosen, pattern: re.Pattern[str] | None) -> Iterator[Entry]:
-    """Yield the entries that are meant, the oldest first, each as soon as it was looked at.
+def found_in(
+    repo: Repository, chosen: Chosen, pattern: re.Pattern[str] | None
+) -> Iterator[tuple[Entry, int | None]]:
+    """Yield the entries that are meant with the sizes of their objects, the oldest first, each at once.
 
     Tells at the end how many could not be searched, as they are not here.
     """
     from casstore.inference.reading.searching import says
 
     unsearched = 0
-    for key in chosen.keys(repo):
-        entry = repo.entry(key)
+    for entry, size in repo.entries_by_age():
+        if not chosen.has(entry):
+            continue
         said = True if pattern is None else says(repo, entry, pattern)
         unsearched += said is None
         if said:
-            yield entry
+            yield entry, size
     if unsearched:
         output.note(
             f"{output.count(unsearched, 'entry')} could not be searched, as the answer is not here; "

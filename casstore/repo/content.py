@@ -19,7 +19,7 @@ from casstore.errors import ConfigError, IntegrityError, NotEnoughCopiesError, N
 from casstore.repo.tiers import AT_HAND, Tiers
 
 if TYPE_CHECKING:
-    from casstore.catalog.listed import ObjectInfo, Tally
+    from casstore.catalog.listed import HeldObject, ObjectInfo, Tally
 
 PREFIX_MIN = 4
 """Hex digits that may stand for a whole key."""
@@ -122,6 +122,13 @@ class Content(Tiers):
         """Yield every object stored here, by digest."""
         return self.local.index.objects()
 
+    def held_objects(self) -> Iterator[HeldObject]:
+        """Yield every object stored here, by digest, with where it lies and why it stays."""
+        from casstore.catalog.listing import objects_here
+
+        self.local.index.flush()
+        return objects_here(self.local.index)
+
     # Entries
 
     def put_entry(
@@ -213,6 +220,12 @@ class Content(Tiers):
     def entries(self) -> Iterator[Entry]:
         """Yield every entry, by key, those whose object is elsewhere included."""
         return (claim for claim in self.local.index.claims() if isinstance(claim, Entry))
+
+    def entries_by_age(self) -> Iterator[tuple[Entry, int | None]]:
+        """Yield every entry, the oldest first, with the size of its object; None where that is elsewhere."""
+        from casstore.catalog.listing import entries_by_age
+
+        return entries_by_age(self.local.index)
 
     def forget(self, key: Key) -> None:
         """End an entry for everyone: the next push tells the others.

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from typing import Any
 
+import pytest
+
+from casstore.catalog import listing
+from casstore.catalog.index import put_claim
+from casstore.catalog.records import Claim, Entry
+from casstore.catalog.rows import claim_from
+from casstore.digest import Digest, Key, digest_of
+from casstore.repo.repository import Repository
 from tests.cli.conftest import Run, add_entry
 from tests.cli.exchanges import add_exchange
 from tests.inference.reading.test_cassettes import cassette, streamed
@@ -25,7 +35,7 @@ def test_ls_long_has_whole_keys_and_digests(casstore: Run) -> None:
     key = add_entry(1)
     entry = casstore("ls", "--json").json()[0]
     (line,) = casstore("ls", "--long").stdout.splitlines()
-    assert re.fullmatch(rf"{key}  {MOMENT}  \d+ B  m-1  openai  0  {entry['object']}", line)
+    assert re.fullmatch(rf"{key}  {MOMENT}  +\d+ B  m-1  openai  0  {entry['object']}", line)
 
 
 def test_ls_keeps_to_a_model(casstore: Run) -> None:
@@ -52,14 +62,64 @@ def test_ls_of_an_empty_store_is_empty(casstore: Run) -> None:
     assert casstore("ls", "--objects").stdout == ""
 
 
-def test_ls_objects_lists_what_was_put_by_hand(casstore: Run) -> None:
-    """And not the objects of entries."""
-    add_entry(1)
+def test_ls_objects_says_where_each_lies_and_why_it_is_kept(casstore: Run) -> None:
+    """Loose, and put by hand, an entry's answer, or its request."""
+    key = add_entry(1)
+    (entry,) = casstore("ls", "--json").json()
     digest = casstore("put", "-", stdin=b"hello\n").stdout.split()[0]
-    assert re.fullmatch(rf"{digest}  {MOMENT}  6 B  \d+ B\n", casstore("ls", "--objects").stdout)
-    (info,) = casstore("ls", "--objects", "--json").json()
-    assert set(info) == {"digest", "size", "stored", "used"}
-    assert (info["digest"], info["size"]) == (digest, 6)
+    rows = {row.split()[0]: row for row in casstore("ls", "--objects").stdout.splitlines()}
+    assert re.fullmatch(rf"{digest}  {MOMENT}  +6 B  +\d+ B  loose  put", rows[digest])
+    assert rows[entry["object"]].endswith("  loose  entry")
+    assert rows[key].endswith("  loose  ref")
+    infos = {info["digest"]: info for info in casstore("ls", "--objects", "--json").json()}
+    assert set(infos) == {digest, entry["object"], key}
+    assert set(infos[digest]) == {"digest", "size", "stored", "used", "pack", "why"}
+    assert (infos[digest]["size"], infos[digest]["pack"], infos[digest]["why"]) == (6, None, ["put"])
+
+
+def test_ls_objects_lists_what_a_colleague_pulled(casstore: Run) -> None:
+    """In packs, dictionaries included; what somebody else put by hand is kept for nothing here."""
+    for number in range(300):
+        add_entry(number)
+    digest = casstore("put", "-", stdin=b"hello\n").stdout.split()[0]
+    casstore("push", "./remote")
+    casstore("--store", "other", "pull", "./remote")
+    infos = {
+        info["digest"]: info for info in casstore("--store", "other", "ls", "--objects", "--json").json()
+    }
+    assert infos[digest]["why"] == []
+    reasons = Counter(tuple(info["why"]) for info in infos.values())
+    assert (reasons["entry",], reasons["ref",]) == (300, 300)
+    packed = [info for info in infos.values() if info["pack"]]
+    assert len(packed) >= 600
+    told = casstore("--store", "other", "ls", "--objects").stdout
+    assert len(told.splitlines()) == len(infos)
+    assert "  pack   entry\n" in told
+    assert "  nothing\n" in told
+
+
+def test_ls_of_many_entries_begins_after_a_page(casstore: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first row costs a page of rows, however many there are; all come once, the oldest first."""
+    casstore("init")
+    read: list[Claim] = []
+
+    def counted(row: Any) -> Claim:
+        read.append(claim_from(row))
+        return read[-1]
+
+    monkeypatch.setattr(listing, "claim_from", counted)
+    with Repository.open() as repo:
+        claims = [
+            Entry(Key(digest_of(b"%d" % number)), Digest("0" * 64), 0, (number * 7919) % 2503 + 1, {}, ())
+            for number in range(2503)
+        ]
+        with repo.local.index.writing() as connection:
+            for claim in claims:
+                put_claim(connection, claim)
+        rows = repo.entries_by_age()
+        assert (next(rows)[0].created, len(read)) == (1, 1000)
+        assert [entry.created for entry, _ in rows] == list(range(2, 2504))
+        assert len(read) == 2503
 
 
 def test_ls_objects_takes_no_filter_of_entries(casstore: Run) -> None:

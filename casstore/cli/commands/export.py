@@ -62,7 +62,7 @@ def export(
         raise click.UsageError("--json needs -o FILE, as standard output has the entries")
     counts = {"entries": 0, "bytes": 0, "left": 0}
     with app.repository() as repo, _opened(target, force=force) as file:
-        for entry in found_in(repo, chosen_of(provider, model, since), grep):
+        for entry, _ in found_in(repo, chosen_of(provider, model, since), grep):
             line = _line(repo, entry)
             if line is None:
                 counts["left"] += 1

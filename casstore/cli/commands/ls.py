@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,14 +14,15 @@ from casstore.config import format_size
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator
 
-    from casstore.catalog.listed import ObjectInfo
+    from casstore.catalog.listed import HeldObject
     from casstore.catalog.records import Entry
     from casstore.cli.app import Application
-    from casstore.digest import Digest
 
 _WIDEST = len("1023.9 MiB")
+_ROWS = 500
+"""Rows that are printed at once, with columns of the same width."""
 _SHORT = 12  # of a key's hex digits: enough to tell 10^6 entries apart
 
 
@@ -36,7 +38,7 @@ _SHORT = 12  # of a key's hex digits: enough to tell 10^6 entries apart
 )
 @click.option("-l", "--long", is_flag=True, help="Whole keys and digests, provider and generation.")
 @choosing_options
-@click.option("--objects", is_flag=True, help="List the objects that were put by hand instead.")
+@click.option("--objects", is_flag=True, help="List the objects that are here instead, and why each is kept.")
 @json_option
 def ls(
     app: Application,
@@ -53,8 +55,10 @@ def ls(
 
     KEY, when it was created, size, model; with --long then provider, generation, DIGEST of the answer. The
     size is that of the answer, and - where it is not here but at a remote. --grep looks into what was said
-    and asked, as far as that is here, and lists each entry as soon as it is found. With --objects: DIGEST,
-    last use, size and stored size.
+    and asked, as far as that is here, and lists each entry as soon as it is found.
+
+    With --objects: DIGEST, last use, size, stored size, loose or pack, and why it is kept: entry (its
+    answer), put (by hand), dictionary (of a pack), ref (of an entry, as its request is), or nothing.
     """
     if objects and (provider or model or since is not None or grep or long):
         raise click.UsageError(
@@ -62,26 +66,19 @@ def ls(
         )
     with app.repository() as repo:
         if objects:
-            _list_objects([info for info in repo.objects() if info.kept], as_json=as_json)
+            _list_objects(repo.held_objects(), as_json=as_json)
             return
-        sizes = {info.digest: info.size for info in repo.objects()}
         entries = found_in(repo, chosen_of(provider, model, since), grep)
         if as_json:
-            output.documents(entry_fields(entry, sizes.get(entry.object)) for entry in entries)
+            output.documents(entry_fields(entry, size) for entry, size in entries)
         else:
-            _print(entries, sizes, long=long, at_once=grep is not None)
+            _print(entries, long=long, at_once=grep is not None)
 
 
-def _print(entries: Iterator[Entry], sizes: Mapping[Digest, int], *, long: bool, at_once: bool) -> None:
+def _print(entries: Iterator[tuple[Entry, int | None]], *, long: bool, at_once: bool) -> None:
     row = _long_row if long else _short_row
-    if at_once:
-        for entry in entries:
-            key, created, size, *rest = row(entry, sizes)
-            output.table([[key, created, size.rjust(_WIDEST), *rest]])
-        return
-    rows = [row(entry, sizes) for entry in entries]
-    if rows:
-        output.table(rows, right=[2])
+    while some := list(islice(entries, 1 if at_once else _ROWS)):
+        output.table([row(entry, size) for entry, size in some], right=[2])
 
 
 def entry_fields(entry: Entry, size: int | None) -> dict[str, Any]:
@@ -97,32 +94,41 @@ def entry_fields(entry: Entry, size: int | None) -> dict[str, Any]:
     }
 
 
-def _short_row(entry: Entry, sizes: Mapping[Digest, int]) -> list[str]:
+def _short_row(entry: Entry, size: int | None) -> list[str]:
     model = str(entry.labels.get("model", "-"))
-    return [entry.key[:_SHORT], output.moment(entry.created), _size(entry, sizes), model]
+    return [entry.key[:_SHORT], output.moment(entry.created), _size(size), model]
 
 
-def _long_row(entry: Entry, sizes: Mapping[Digest, int]) -> list[str]:
-    _, created, size, model = _short_row(entry, sizes)
+def _long_row(entry: Entry, size: int | None) -> list[str]:
     provider = str(entry.labels.get("provider", "-"))
-    return [entry.key, created, size, model, provider, str(entry.generation), entry.object]
+    _, created, shown, model = _short_row(entry, size)
+    return [entry.key, created, shown, model, provider, str(entry.generation), entry.object]
 
 
-def _size(entry: Entry, sizes: Mapping[Digest, int]) -> str:
-    size = sizes.get(entry.object)
-    return "-" if size is None else format_size(size)
+def _size(size: int | None) -> str:
+    return ("-" if size is None else format_size(size)).rjust(_WIDEST)
 
 
-def _list_objects(objects: Iterable[ObjectInfo], *, as_json: bool) -> None:
+def _list_objects(objects: Iterator[HeldObject], *, as_json: bool) -> None:
     if as_json:
-        output.documents(
-            {"digest": info.digest, "size": info.size, "stored": info.stored, "used": info.used}
-            for info in objects
-        )
+        output.documents(map(_object_fields, objects))
         return
-    rows = [
-        [info.digest, output.moment(info.used), format_size(info.size), format_size(info.stored)]
-        for info in objects
-    ]
-    if rows:
-        output.table(rows, right=[2, 3])
+    while some := list(islice(objects, _ROWS)):
+        output.table([_object_row(held) for held in some])
+
+
+def _object_fields(held: HeldObject) -> dict[str, Any]:
+    return {
+        "digest": held.digest,
+        "size": held.size,
+        "stored": held.stored,
+        "used": held.used,
+        "pack": held.pack,
+        "why": list(held.why),
+    }
+
+
+def _object_row(held: HeldObject) -> list[str]:
+    where = "loose" if held.pack is None else "pack"
+    why = ", ".join(held.why) or "nothing"
+    return [held.digest, output.moment(held.used), _size(held.size), _size(held.stored), where.ljust(5), why]

@@ -64,11 +64,6 @@ class Chosen:
             and (self.since is None or entry.created >= self.since)
         )
 
-    def keys(self, source: Source) -> list[Key]:
-        """Return the keys of the entries that are meant, the oldest first."""
-        found = sorted((entry.created, entry.key) for entry in source.entries() if self.has(entry))
-        return [key for _, key in found]
-
 
 def parse_since(text: str, now: float | None = None) -> int:
     """Return a moment, in milliseconds since the Unix epoch.
