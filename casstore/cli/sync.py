@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,6 +31,12 @@ _LEFT = {
 _MISSING = (
     "{} known at {}, but missing or damaged there when asked for, and in no other store that is known;"
     " once restored there, run casstore pull --again"
+)
+
+
+_MADE = (
+    "made the folder {0} with mode 0700, so that only you can read it; for a team:"
+    " chgrp -R GROUP {0} && chmod -R g+rwX {0} && find {0} -type d -exec chmod g+s {{}} +"
 )
 
 
@@ -83,6 +90,8 @@ def print_plan(ctx: click.Context, plan: Plan, *, as_json: bool) -> NoReturn:
 
 def finish(ctx: click.Context, report: Report, *, as_json: bool) -> NoReturn:
     """Print what a transfer did, and end with `code_of`."""
+    if report.made is not None:
+        note(_MADE.format(shlex.quote(str(report.made))))
     if as_json:
         document(report_fields(report))
     else:

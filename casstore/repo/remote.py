@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casstore.backends import open_backend
+from casstore.backends.open import scheme_of
 from casstore.catalog.inventory import entries_due
 from casstore.catalog.tracking import Tracking
+from casstore.config.location import file_path
 from casstore.digest import Digest
 from casstore.errors import FormatError, NotFoundError, RemoteGoneError
 from casstore.repo.manifest import Listed, ManifestReader, Vanished
@@ -18,8 +21,6 @@ from casstore.store.marker import PACKED, Marker, ensure_marker, read_marker, re
 from casstore.store.objects import ObjectStore
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from casstore.backends.base import Backend
     from casstore.config import RemoteConfig
     from casstore.repo.local import Local
@@ -112,6 +113,8 @@ class Remote:
             self.tracking.remember_marker(found.marker)
         self._unreported = dict(self.backend.requests())
         self._marker = self.tracking.marker()
+        self.made: Path | None = None
+        """The folder that `prepare` made, private to this user, where the remote is a new folder."""
 
     def begin_report(self) -> dict[str, int]:
         """Return the requests that a report which begins now leaves out: all but those of `find_store`."""
@@ -139,13 +142,22 @@ class Remote:
             packs: Whether packs or merged segments will be written.
         """
         before = self._marker
+        absent = self._absent_folder() if before is None else None
         marker = before or ensure_marker(self.backend)
+        self.made = self.made or absent
         if packs:
             marker = require_feature(self.backend, marker, PACKED)
         if marker != before:
             self._marker = marker
             self.tracking.remember_marker(marker)
         return self._objects(marker)
+
+    def _absent_folder(self) -> Path | None:
+        """Return the remote's folder if it is one that does not exist yet."""
+        if scheme_of(self.backend.url) != "file":
+            return None
+        folder = Path(file_path(self.backend.url))
+        return None if folder.exists() else folder
 
     def refresh(self, *, first: bool = False, anew: bool = False, again: bool = False) -> Refreshed:
         """Take over what is new in the remote's manifest: one LIST, and one GET a new segment.

@@ -14,6 +14,8 @@ from casstore.digest import Digest
 from casstore.events import Advanced, Event, Finished, OnEvent, Started
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from casstore.repo.plan import Failure, Plan
     from casstore.repo.remote import Remote
 
@@ -34,6 +36,7 @@ class Report:
         left: Objects that stay behind; see `Plan`.
         failures: What could not be moved or was refused.
         missing: Objects that stay wanted, of a pull; see `Plan`.
+        made: The folder that a push made for the remote, with mode 0700; None where it was there.
     """
 
     operation: str
@@ -47,6 +50,7 @@ class Report:
     left: int
     failures: tuple[Failure, ...]
     missing: int = 0
+    made: Path | None = None
 
 
 class Run:
@@ -157,4 +161,5 @@ class Run:
             plan.left,
             plan.failures + tuple(self._failures),
             self.missing,
+            self._remote.made,
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,28 @@ def test_push_and_pull_say_what_they_did(casstore: Run, team: str) -> None:
     assert casstore("--store", "other", "pull").stdout.startswith(
         "pulled nothing from team\n1 request (1 LIST)"
     )
+
+
+def test_a_push_that_makes_a_folder_says_how_to_open_it_to_a_team(casstore: Run, home: Path) -> None:
+    """Once; the commands that are told work, and what is pushed later follows the folder's mode."""
+    add_entry(1)
+    remote = home / "for us"
+    told = casstore("push", "./for us").stderr
+    assert stat.S_IMODE(remote.stat().st_mode) == 0o700
+    what, _, commands = told.partition("; for a team: ")
+    assert what == f"casstore: made the folder '{remote}' with mode 0700, so that only you can read it"
+    subprocess.run(["sh", "-ec", commands.replace("GROUP", str(os.getgid()))], check=True)
+    add_entry(2)
+    assert casstore("push", "./for us").stderr == ""
+    modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in [remote, *remote.rglob("*")]}
+    assert modes == {(True, 0o2770), (False, 0o660)}
+
+
+def test_a_push_into_a_folder_that_is_there_says_nothing_of_its_mode(casstore: Run, home: Path) -> None:
+    """Its mode was chosen by somebody."""
+    add_entry(1)
+    (home / "remote").mkdir()
+    assert casstore("push", "./remote").stderr == ""
 
 
 def test_push_and_pull_json_have_stable_fields(casstore: Run, team: str) -> None:
