@@ -19,10 +19,23 @@ def unlearn_segment(index: Index, segment: Digest) -> None:
 
 
 def lose_objects(connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:
-    """Note that objects are gone which should be here: a pull from a remote that has them brings them."""
+    """Note that objects are gone which should be here: a pull from a remote that has them brings them.
+
+    Those that were put by hand are marked so again when they are back.
+    """
     lost = list(digests)
+    _remember_kept(connection, lost)
     remove_objects(connection, lost)
     connection.executemany(statements.WANT_AGAIN, [(bytes.fromhex(digest),) for digest in lost])
+
+
+def _remember_kept(connection: sqlite3.Connection, lost: Iterable[Digest]) -> None:
+    rows = [(bytes.fromhex(digest),) for digest in lost]
+    query = "SELECT 1 FROM objects WHERE digest = ? AND kept"
+    if any(connection.execute(query, row).fetchone() for row in rows):
+        for statement in statements.REMEMBER_KEPT:
+            connection.execute(statement)
+        connection.executemany(statements.LOSE_KEPT, rows)
 
 
 def is_held(index: Index, digest: Digest) -> bool:

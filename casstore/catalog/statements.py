@@ -232,6 +232,21 @@ INSERT OR IGNORE INTO wanted SELECT ?1, 1, ?2 WHERE NOT EXISTS (SELECT 1 FROM ob
 """
 
 # CROSS JOIN: one look-up in each remote, as in HELD.
+REMEMBER_KEPT = (
+    "CREATE TABLE IF NOT EXISTS lost_kept(digest BLOB PRIMARY KEY) WITHOUT ROWID",
+    """CREATE TRIGGER IF NOT EXISTS kept_again AFTER INSERT ON objects
+    WHEN EXISTS (SELECT 1 FROM lost_kept l WHERE l.digest = new.digest) BEGIN
+        DELETE FROM lost_kept WHERE digest = new.digest;
+        UPDATE objects SET kept = 1 WHERE digest = new.digest; END""",
+)
+"""What keeps the mark of objects that were put by hand and lost: a table, and a trigger that restores it.
+
+They are made when the first one is lost: other stores do not pay for them at each object, and the version of
+the schema stays the same.
+"""
+
+LOSE_KEPT = "INSERT OR IGNORE INTO lost_kept SELECT digest FROM objects WHERE digest = ? AND kept"
+
 WANT_AGAIN = """
 INSERT OR IGNORE INTO wanted SELECT h.remote, 1, h.object
 FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = ?

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from casstore.repo.repository import Repository
 from tests.cli.conftest import Run, add_entry
+from tests.stores import damage
 
 
 def spoil(home: Path) -> str:
@@ -144,3 +147,41 @@ def test_evict_brings_the_store_under_its_cap(casstore: Run) -> None:
     with Repository.open() as repo:
         assert (repo.sizes().objects, repo.sizes().entries) == (1, 0)
     assert casstore("evict", "--json").json() == {"objects": 0, "bytes": 0, "entries": 0}
+
+
+@pytest.mark.parametrize("heal", ["pull", "cat"])
+@pytest.mark.parametrize("loss", ["gone", "damaged"])
+def test_what_was_put_by_hand_stays_so_through_loss_and_healing(
+    casstore: Run, home: Path, loss: str, heal: str
+) -> None:
+    """Whatever brings it back: it is outside the cap, and no eviction takes it."""
+    digest = casstore("put", "-", stdin=b"precious").stdout.split()[0]
+    for number in range(5):
+        add_entry(number)
+    casstore("push", "./remote")
+    before = casstore("stats", "--json").json()
+    name = f"{digest}.zst"
+    (path,) = (home / "store" / "objects").rglob(name)
+    if loss == "gone":
+        path.unlink()
+    else:
+        damage(path)
+    casstore("verify", code=1)
+    assert casstore("stats", "--json").json()["kept_objects"] == 0
+    casstore(*(["pull", "./remote"] if heal == "pull" else ["cat", digest]))
+    after = casstore("stats", "--json").json()
+    assert after["kept_objects"] == before["kept_objects"] == 1
+    casstore("config", "set", "max_size", "1")
+    casstore("evict")
+    (left,) = casstore("ls", "--objects", "--json").json()
+    assert (left["digest"], left["why"]) == (digest, ["put"])
+    assert casstore("cat", digest).raw == b"precious"
+
+
+def test_what_was_deleted_by_hand_is_not_put_again_by_a_pull(casstore: Run) -> None:
+    """Its mark went with it; a pull that brings it brings it as any other."""
+    digest = casstore("put", "-", stdin=b"precious").stdout.split()[0]
+    casstore("push", "./remote")
+    casstore("delete", digest)
+    casstore("pull", "--again", "./remote")
+    assert casstore("stats", "--json").json()["kept_objects"] == 0
