@@ -14,9 +14,9 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from http import HTTPStatus
 from http.client import HTTPConnection
 from io import BytesIO
@@ -53,6 +53,8 @@ class Fault:
         times: How many of them.
         status: The HTTP status to answer with.
         code: The S3 error code to answer with.
+        detail: More elements of the error's XML.
+        headers: More headers of the answer.
         after: Requests to let through first.
         applied: Let moto do the work, and lose only its answer.
         cut: Send moto's own answer, but only half of its body.
@@ -62,6 +64,8 @@ class Fault:
     times: int = 1
     status: int = 503
     code: str = "SlowDown"
+    detail: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
     after: int = 0
     applied: bool = False
     cut: bool = False
@@ -175,8 +179,11 @@ class _Recorder:
             return replace(self._ask_moto(environ), cut=True)
         if fault.applied:
             self._ask_moto(environ)
-        body = f"<Error><Code>{fault.code}</Code><Message>ordered by a test</Message></Error>".encode()
-        return Answer(fault.status, body, (("Content-Type", "application/xml"),))
+        message = "" if "<Message>" in fault.detail else "<Message>ordered by a test</Message>"
+        body = f"<Error><Code>{fault.code}</Code>{message}{fault.detail}</Error>".encode()
+        if environ["REQUEST_METHOD"] == "HEAD":
+            body = b""
+        return Answer(fault.status, body, (("Content-Type", "application/xml"), *fault.headers.items()))
 
     def _ask_moto(self, environ: WSGIEnvironment) -> Answer:
         from werkzeug.test import run_wsgi_app

@@ -38,6 +38,8 @@ from casstore.backends.multipart import (
     count_parts,
 )
 from casstore.backends.progress import watched
+from casstore.backends.redirects import UnredirectedSession, probe_regions_once
+from casstore.backends.s3_answers import Request
 from casstore.backends.s3_errors import from_s3_error
 from casstore.errors import CasstoreError, ConfigError
 
@@ -111,6 +113,7 @@ class S3Backend(FsspecBackend):
         self._profile = profile
         self._slots: dict[int, threading.BoundedSemaphore] = {}
         self._ahead = 0.0
+        self._listable: bool | None = None
         super().__init__(self._open, root, url=f"s3://{root}", atomic_put=True)
 
     def upload(self, path: Path, name: str, *, consume: bool = False) -> None:  # noqa: ARG002 - it is not moved
@@ -142,6 +145,7 @@ class S3Backend(FsspecBackend):
         session = AioSession(profile=self._profile)
         session.register("before-send.s3", self._sent)
         session.register("after-call.s3", self._answered)
+        probe_regions_once(session)
         models = session.get_component("data_loader")
         models.list_available_services = _every_service
         models.file_loader = _ModelLoader()
@@ -164,6 +168,7 @@ class S3Backend(FsspecBackend):
             "max_pool_connections": POOL_SIZE,
             "connect_timeout": CONNECT_TIMEOUT,
             "read_timeout": READ_TIMEOUT,
+            "http_session_cls": UnredirectedSession,
         }
         if self._endpoint:
             # Not every S3 service knows AWS's trailing checksums; what we read is checked by its digest.
@@ -194,7 +199,26 @@ class S3Backend(FsspecBackend):
         """Leave the counting to `_sent`."""
 
     def _translate(self, error: Exception, action: str, name: str) -> CasstoreError:
-        return from_s3_error(error, action, name, self._url)
+        return from_s3_error(error, Request(action, name, self._url, self._own_endpoint(), self._may_list))
+
+    def _own_endpoint(self) -> str | None:
+        """Return the endpoint in use where the settings here, or AWS's variables and files, name one."""
+        client = getattr(self._filesystems.get(os.getpid()), "_s3", None)
+        used: str = "" if client is None else client.meta.endpoint_url
+        return self._endpoint or (None if ".amazonaws.com" in used else used or None)
+
+    def _may_list(self) -> bool:
+        """Tell whether the credentials may list the bucket."""
+        if self._listable is None:
+            bucket, _, prefix = self._prefix.partition("/")
+            try:
+                self._filesystem().call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+                self._listable = True
+            except PermissionError:
+                self._listable = False
+            except Exception:  # noqa: BLE001 - of any driver's type; the question is left open
+                return True
+        return self._listable
 
     def _disconnect(self, filesystem: S3FileSystem) -> None:
         if filesystem._s3 is not None:  # noqa: SLF001 - the property of the same meaning would connect

@@ -227,8 +227,6 @@ def test_passing_trouble_is_transient(
         (403, "SignatureDoesNotMatch", "AWS_PROFILE"),
         (400, "ExpiredToken", "expired"),
         (403, "RequestTimeTooSkewed", "clock"),
-        (301, "PermanentRedirect", "region"),
-        (400, "AuthorizationHeaderMalformed", "region"),
         (418, "Teapot", "Teapot"),
     ],
 )
