@@ -46,6 +46,22 @@ class Application:
 
         return Repository.open(self.folder, create=create, on_event=output.warn)
 
+    def settings_folder(self, *, create: bool = False) -> Path:
+        """Return the folder of the store whose settings are to be changed.
+
+        The index is not opened: a setting may be what lets it be opened.
+
+        Args:
+            create: Make the store where there is none.
+
+        Raises:
+            NotFoundError: There is no store, and none is to be made.
+        """
+        from casstore.repo.repository import begin
+
+        begin(self.folder, durable=False, create=create)
+        return self.folder
+
     def repository_for(self, remote: str | None) -> Repository:
         """Open the store to bring into it what a remote has; see `repository`.
 

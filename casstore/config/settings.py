@@ -5,6 +5,7 @@ Says which settings there are and which values they take. Reads only; `casstore.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,7 +25,10 @@ MAX_LEVEL = 19  # zstd's levels 20 to 22 want "ultra" and memory to match
 T = TypeVar("T")
 
 Value = str | int | bool
-_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_WORDS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
+
+NETWORK_VARIABLE = "CASSTORE_ALLOW_NETWORK"
+"""Overrides the setting ``allow_network``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Config:
         max_size: Stored bytes to stay under by evicting what was used least recently.
         level: The zstd level of new objects, 1 to 19.
         durable: Whether a write is flushed to the disk (fsync) before it counts as done.
+        allow_network: Whether the store may be on a network file system: only one host ever uses it.
         default_remote: The remote to use where none is named.
         remotes: The remotes by name.
     """
@@ -42,8 +47,24 @@ class Config:
     max_size: int = DEFAULT_MAX_SIZE
     level: int = DEFAULT_LEVEL
     durable: bool = False
+    allow_network: bool = False
     default_remote: str | None = None
     remotes: Mapping[str, RemoteConfig] = field(default_factory=dict)
+
+    @property
+    def network_allowed(self) -> bool:
+        """Whether the store may be on a network file system: ``CASSTORE_ALLOW_NETWORK``, else the setting.
+
+        Raises:
+            ConfigError: The variable is neither true nor false.
+        """
+        given = os.environ.get(NETWORK_VARIABLE)
+        if not given:
+            return self.allow_network
+        try:
+            return read_flag(given)
+        except ConfigError as error:
+            raise ConfigError(f"{NETWORK_VARIABLE}: {error}") from None
 
     @classmethod
     def load(cls, path: Path) -> Config:
@@ -110,6 +131,7 @@ SETTINGS: Mapping[str, Callable[[object], Value]] = {
     "max_size": read_size,
     "level": read_level,
     "durable": read_flag,
+    "allow_network": read_flag,
     "default_remote": _read_name,
 }
 """The settings at the top of the file, and what turns a value into what casstore uses (or ConfigError)."""
@@ -140,6 +162,7 @@ def _config(file: Path, document: Mapping[str, object]) -> Config:
         max_size=_setting(file, document, "max_size", read_size) or DEFAULT_MAX_SIZE,
         level=_setting(file, document, "level", read_level) or DEFAULT_LEVEL,
         durable=_setting(file, document, "durable", read_flag) or False,
+        allow_network=_setting(file, document, "allow_network", read_flag) or False,
         default_remote=_setting(file, document, "default_remote", _read_name),
         remotes={name: _remote(file, name, table) for name, table in tables.items()},
     )

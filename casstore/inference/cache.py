@@ -74,7 +74,7 @@ class Cache:
         record_streams: Store streams, too, and replay them.
 
     Raises:
-        ConfigError: A setting is wrong.
+        ConfigError: A setting is wrong, or the store is on a network file system.
     """
 
     def __init__(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 from casstore.backends.local import LocalBackend
 from casstore.config import Config, store_path
+from casstore.config.mounts import check_local
 from casstore.errors import CasstoreError, NotFoundError
 from casstore.quiet import ignore
 from casstore.repo.content import Content
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from casstore.repo.repack import RepackReport
     from casstore.repo.sync import Report, Status
     from casstore.repo.verify import VerifyReport
+    from casstore.store.marker import Marker
 
 SEAL_AT = 16 * 1024 * 1024
 """Bytes of journal that are turned into a segment, which takes about a quarter of them."""
@@ -98,10 +100,11 @@ class Repository(Content):
         Raises:
             NotFoundError: There is no store and `create` is false.
             FormatError: The store needs a newer casstore.
-            ConfigError: Its ``config.toml`` is wrong.
+            ConfigError: Its ``config.toml`` is wrong, or the store is on a network file system.
         """
         root = store_path(path)
         config = Config.load(root)
+        check_local(root, allowed=config.network_allowed)
         durable = config.durable if durable is None else durable
         local = _open(root, config, durable=durable, create=create, on_event=on_event)
         return cls(local, config, config.max_size if max_size is None else max_size)
@@ -302,14 +305,24 @@ atexit.register(_flush_all)
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _open(root: Path, config: Config, *, durable: bool, create: bool, on_event: OnEvent) -> Local:
+def begin(root: Path, *, durable: bool, create: bool) -> Marker:
+    """Return the marker of a store, which is made where there is none; the index is not opened.
+
+    Raises:
+        NotFoundError: There is no store and `create` is false.
+        FormatError: The store needs a newer casstore.
+    """
     backend = LocalBackend(root, durable=durable)
     try:
-        marker = read_marker(backend)
+        return read_marker(backend)
     except NotFoundError:
         if not create:
             raise NotFoundError(f"there is no store at {root}: run 'casstore init' to begin one") from None
-        marker = ensure_marker(backend)
+        return ensure_marker(backend)
+
+
+def _open(root: Path, config: Config, *, durable: bool, create: bool, on_event: OnEvent) -> Local:
+    marker = begin(root, durable=durable, create=create)
 
     def restore() -> None:  # a store's first moment, or its index is lost or damaged
         from casstore.repo import rebuild

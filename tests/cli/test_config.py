@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from casstore.config import mounts
 from tests.cli.conftest import Run
 
 
@@ -31,6 +32,7 @@ def test_settings_are_listed(casstore: Run, home: Path) -> None:
 max_size=1.0 GiB
 level=3
 durable=true
+allow_network=false
 default_remote=team
 remotes.team.url=file://{home}/remote
 """
@@ -145,3 +147,22 @@ def test_a_taken_name_says_how_to_change_its_url(casstore: Run, home: Path) -> N
     )
     casstore("config", "set", "remotes.team.url", "./bucket")
     assert casstore("remote", "list").stdout == f"team  file://{home}/bucket  default\n"
+
+
+def test_a_setting_lets_a_store_be_used_on_a_network_file_system(
+    casstore: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be set where every other command is refused, and taken back."""
+    table = home / "mountinfo"
+    table.write_text(f"40 22 0:99 / {home} rw - nfs4 server:/home rw\n")
+    monkeypatch.setattr(mounts, "MOUNT_TABLE", table)
+    for command in ("init", "ls", "put mountinfo", "rebuild", "remote add team ./remote"):
+        told = casstore(*command.split(), code=1).stderr
+        assert told.startswith(f"casstore: the store {home}/store is on a network file system (nfs4), ")
+        assert told.count("\n") == 1
+    assert not (home / "store").exists()
+
+    casstore("config", "set", "allow_network", "true")
+    casstore("put", str(table))
+    casstore("config", "unset", "allow_network")
+    assert "CASSTORE_ALLOW_NETWORK=true" in casstore("ls", code=1).stderr

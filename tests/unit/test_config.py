@@ -239,6 +239,7 @@ def test_settings_are_listed_with_their_remotes(tmp_path: Path) -> None:
         ("max_size", "1.0 GiB"),
         ("level", "3"),
         ("durable", "false"),
+        ("allow_network", "false"),
         ("default_remote", "team"),
         ("remotes.team.url", "s3://bucket"),
         ("remotes.team.region", "eu-west-1"),

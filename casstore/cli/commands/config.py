@@ -22,6 +22,7 @@ They stand in its config.toml:
 max_size        stored bytes to stay under: 1GiB, 500MB
 level           zstd level of new objects, 1 to 19
 durable         true: writes reach the disk before they count as done
+allow_network   true: use the store on a network file system; one host only
 default_remote  the remote to use where none is named
 remotes.NAME.*  url, endpoint, region, profile: see casstore remote
 """
@@ -75,8 +76,7 @@ def set_(app: Application, name: str, value: str) -> None:
     """
     from casstore.config.editing import set_setting
 
-    with app.repository(create=True):
-        set_setting(app.folder, name, value)
+    set_setting(app.settings_folder(create=True), name, value)
 
 
 @command(
@@ -91,8 +91,7 @@ def unset(app: Application, name: str) -> None:
     """Let the default of a setting hold again."""
     from casstore.config.editing import unset_setting
 
-    with app.repository():
-        unset_setting(app.folder, name)
+    unset_setting(app.settings_folder(), name)
 
 
 @command(
