@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from casstore.catalog import statements
-from casstore.catalog.index import Index, remove_objects
+from casstore.catalog.index import Index
 from casstore.catalog.rows import stored_from
 from casstore.digest import Digest
 from casstore.store.sealed import Stored
@@ -21,11 +21,11 @@ def unlearn_segment(index: Index, segment: Digest) -> None:
 def lose_objects(connection: sqlite3.Connection, digests: Iterable[Digest]) -> None:
     """Note that objects are gone which should be here: a pull from a remote that has them brings them.
 
-    Those that were put by hand are marked so again when they are back.
+    Those that were put by hand are marked so again when they are back, and remotes that lack them still do.
     """
     lost = list(digests)
     _remember_kept(connection, lost)
-    remove_objects(connection, lost)
+    connection.executemany("DELETE FROM objects WHERE digest = ?", [(bytes.fromhex(each),) for each in lost])
     connection.executemany(statements.WANT_AGAIN, [(bytes.fromhex(digest),) for digest in lost])
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from casstore.catalog.index import Index
 from casstore.catalog.rows import PackInfo, pack_info, stored_from
-from casstore.catalog.statements import STAYS
+from casstore.catalog.statements import COUNT_NEEDED, STAYS
 from casstore.digest import Digest, Key
 from casstore.store.sealed import Stored
 
@@ -49,6 +49,18 @@ def stored_of(row: Row, packs: Mapping[int, PackInfo]) -> Stored:
     return stored_from(bytes.fromhex(row.digest), row.size, row.stored, None, *place)
 
 
+class Counts(NamedTuple):
+    """How many rows of each kind are pending: claims, objects put by hand, others that a remote needs."""
+
+    claims: int = 0
+    kept: int = 0
+    needed: int = 0
+
+
+NONE = Counts()
+"""Nothing is pending."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lacking:
     """What a remote lacks.
@@ -59,8 +71,12 @@ class Lacking:
         objects: The objects of those that are here and not there for good, the earliest entries' first.
         behind: Claims whose object is neither here nor there for good.
         lost: Those of them whose object no remote holds.
-        lost_kept: Objects put by hand that are neither here nor there.
+        lost_kept: Objects put by hand that are neither here nor in any remote.
         packs: The packs here that the objects lie in, by row number.
+        needed: How many objects that it needs, whatever leads to them, and that are here or were just sent.
+        behind_kept: Objects put by hand that are neither here nor there for good.
+        dictionaries: Dictionaries that it needs, and that are here.
+        stuck: What of the claims and the rest leads to objects that are here and cannot be read.
     """
 
     claims: int
@@ -70,6 +86,15 @@ class Lacking:
     lost: list[Key]
     lost_kept: list[Digest]
     packs: dict[int, PackInfo]
+    needed: int = 0
+    behind_kept: int = 0
+    dictionaries: tuple[Row, ...] = ()
+    stuck: Counts = NONE
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to send or to tell."""
+        return not (self.claims or self.kept or self.needed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +133,13 @@ WHERE w.remote = ?1 AND w.kind = 0
 """
 
 # The objects that a remote's pending or wanted rows lead to. Refs stand one behind another, 32 bytes each;
-# most entries have none or one. Objects put by hand come last.
+# most entries have none or one. Objects put by hand, and others that a remote needs, come last.
 _MOVING = """
 WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < {deepest}),
 moving(digest, created, id, n) AS (
     SELECT e.object, {sign} e.created, w.id, -1 FROM {table} w CROSS JOIN entries e ON e.key = w.id
     WHERE w.remote = ?1 AND w.kind = 0 AND e.object IS NOT NULL
-    {refs} UNION ALL SELECT id, 9e18, id, -1 FROM {table} WHERE remote = ?1 AND kind = 1)
+    {refs} UNION ALL SELECT id, 9e18, id, -1 FROM {table} WHERE remote = ?1 AND kind > 0)
 """
 
 _MOVING_REFS = """
@@ -169,14 +194,23 @@ WHERE p.remote = ?1 AND p.kind = 0 AND e.object IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = e.object) AND NOT {STAYS.format("e.object")}
 """
 
-_LOST_KEPT = f"""
-SELECT lower(hex(p.id)) FROM pending p WHERE p.remote = ?1 AND p.kind = 1
+_BEHIND_KEPT = f"""
+SELECT lower(hex(p.id)), EXISTS (
+    SELECT 1 FROM remotes r CROSS JOIN remote_objects h ON h.remote = r.id AND h.object = p.id)
+FROM pending p WHERE p.remote = ?1 AND p.kind = 1
     AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.digest = p.id) AND NOT {STAYS.format("p.id")}
 """
 
 _COUNT = (
     "SELECT count(*) FILTER (WHERE kind = 0), count(*) FILTER (WHERE kind = 1) FROM {0} WHERE remote = ?1"
 )
+
+_PENDING_FOR = """
+SELECT count(*) FILTER (WHERE p.kind = 0), count(*) FILTER (WHERE p.kind = 1),
+    count(*) FILTER (WHERE p.kind = 2)
+FROM pending p LEFT JOIN entries e ON p.kind = 0 AND e.key = p.id
+WHERE p.remote = ?1 AND CASE p.kind WHEN 0 THEN e.object ELSE p.id END IN (SELECT digest FROM over)
+"""
 
 _THERE = "EXISTS (SELECT 1 FROM remote_objects h WHERE h.remote = ?1 AND h.object = {0})"
 
@@ -231,18 +265,39 @@ def lacking(index: Index, remote: int) -> Lacking:
     """Return what a remote lacks, by its row number."""
     with index.staging() as connection:
         (claims, kept) = connection.execute(_COUNT.format("pending"), (remote,)).fetchone()
-        if not claims and not kept:
+        (needed,) = connection.execute(COUNT_NEEDED, (remote,)).fetchone()
+        if not claims and not kept and not needed:
             return Lacking(0, 0, [], 0, [], [], {})
         moving, deepest = _moving(connection, remote, "pending", "")
         rows = _rows(connection, moving + _TO_SEND, remote)
         objects = _unique(rows)
         # Where each leads to one object, and all are here, as in a first push, there is no need to look.
-        all_here = not deepest and len(rows) == claims + kept
+        all_here = not deepest and not needed and len(rows) == claims + kept
         behind = [] if all_here else connection.execute(_BEHIND, (remote,)).fetchall()
-        lost_kept = [Digest(digest) for (digest,) in connection.execute(_LOST_KEPT, (remote,))]
+        behind_kept = connection.execute(_BEHIND_KEPT, (remote,)).fetchall()
         packs = packs_of(connection, (row.pack for row in objects))
     lost = [Key(key) for key, anywhere in behind if not anywhere]
-    return Lacking(claims, kept, objects, len(behind), lost, lost_kept, packs)
+    lost_kept = [Digest(digest) for digest, anywhere in behind_kept if not anywhere]
+    found = Lacking(
+        claims, kept, objects, len(behind), lost, lost_kept, packs, needed, behind_kept=len(behind_kept)
+    )
+    return _apart(found, set(index.dictionaries())) if needed else found
+
+
+def _apart(found: Lacking, dictionaries: set[Digest]) -> Lacking:
+    """Return what a remote lacks with its dictionaries apart, since these have files of their own."""
+    return replace(
+        found,
+        objects=[row for row in found.objects if row.digest not in dictionaries],
+        dictionaries=tuple(row for row in found.objects if row.digest in dictionaries),
+    )
+
+
+def pending_for(index: Index, remote: int, objects: Iterable[Digest]) -> Counts:
+    """Return how much of what is pending for a remote, by its row number, are or answers any of `objects`."""
+    with index.staging() as connection:
+        _put_over(connection, objects)
+        return Counts(*connection.execute(_PENDING_FOR, (remote,)).fetchone())
 
 
 def shares(index: Index, remote: int) -> list[Share]:
@@ -295,10 +350,7 @@ def wanted_in(index: Index, remote: int, pack: int) -> list[Digest]:
 def waiting_for(index: Index, remote: int, objects: Iterable[Digest]) -> int:
     """Return how many entries that a pull should bring lead to any of `objects`."""
     with index.staging() as connection:
-        connection.execute("CREATE TEMP TABLE IF NOT EXISTS over(digest BLOB PRIMARY KEY) WITHOUT ROWID")
-        connection.execute("DELETE FROM over")
-        rows = ((bytes.fromhex(digest),) for digest in objects)
-        connection.executemany("INSERT OR IGNORE INTO over VALUES (?)", rows)
+        _put_over(connection, objects)
         waiting = _WAITING.format(deepest=_deepest(connection, remote, "wanted"))
         return int(connection.execute(waiting, (remote,)).fetchone()[0])
 
@@ -325,6 +377,13 @@ def settle(index: Index, remote: int) -> bool:
         else:
             connection.execute(_SETTLE_ALL, (remote,))
         return connection.execute(_ANY_WANTED, (remote,)).fetchone() is not None
+
+
+def _put_over(connection: sqlite3.Connection, objects: Iterable[Digest]) -> None:
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS over(digest BLOB PRIMARY KEY) WITHOUT ROWID")
+    connection.execute("DELETE FROM over")
+    rows = ((bytes.fromhex(digest),) for digest in objects)
+    connection.executemany("INSERT OR IGNORE INTO over VALUES (?)", rows)
 
 
 def _deepest(connection: sqlite3.Connection, remote: int, table: str) -> int:

@@ -140,6 +140,7 @@ class Learner:
         rows = [(self._remote, bytes.fromhex(digest)) for digest in self._kept]
         self._connection.executemany("DELETE FROM pending WHERE remote = ? AND kind = 1 AND id = ?", rows)
         self._connection.executemany(statements.WANT_KEPT, rows)
+        self._connection.execute(statements.SETTLE_NEEDED, (self._remote,))
 
     def _hear(self) -> None:
         """Note that what was uploaded here, before a push died, is told by another store now."""

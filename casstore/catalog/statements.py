@@ -2,11 +2,12 @@
 
 Digests and keys are 32 bytes, not hex. In `entries`, a tombstone has no object. `pending` is what a
 remote lacks, `wanted` what a pull from it should bring; kind 0 is an entry, by key, kind 1 an object put by
-hand, by digest. `remote_objects` is where a remote is believed to hold an object, `elsewhere` where besides.
-`packs` are those that are here or in a remote; an object in one has its row number and an offset. `replaced`
-are segments that a merged one stands for, `doomed` packs, segments and objects' own files that a collection
-will delete. `untold` are records of what was uploaded and no segment tells yet. `chosen` marks what one
-publishing takes; whatever changes a claim sets it pending anew, unmarked.
+hand, by digest; kind 2, in `pending` alone, is an object that the remote needs and was found to lack,
+whatever leads to it there. `remote_objects` is where a remote is believed to hold an object, `elsewhere`
+where besides. `packs` are those that are here or in a remote; an object in one has its row number and an
+offset. `replaced` are segments that a merged one stands for, `doomed` packs, segments and objects' own files
+that a collection will delete. `untold` are records of what was uploaded and no segment tells yet. `chosen`
+marks what one publishing takes; whatever changes a claim sets it pending anew, unmarked.
 """
 
 from __future__ import annotations
@@ -213,7 +214,7 @@ STAYS = f"""EXISTS (SELECT 1 FROM remote_objects h LEFT JOIN packs k ON k.id = h
 CHOOSE = (
     f"""UPDATE pending SET chosen = ?2 WHERE remote = ?1 AND kind = 0 AND EXISTS (SELECT 1 FROM entries e
     WHERE e.key = pending.id AND (e.object IS NULL OR {STAYS.format("e.object")}))""",
-    f"UPDATE pending SET chosen = ?2 WHERE remote = ?1 AND kind = 1 AND {STAYS.format('pending.id')}",
+    f"UPDATE pending SET chosen = ?2 WHERE remote = ?1 AND kind > 0 AND {STAYS.format('pending.id')}",
 )
 
 CHOSEN_CLAIMS = """
@@ -222,6 +223,32 @@ WHERE p.remote = ? AND p.kind = 0 AND p.id > ? AND p.chosen = ? ORDER BY p.id LI
 """
 
 CHOSEN_KEPT = "SELECT id FROM pending WHERE remote = ? AND kind = 1 AND chosen = ? ORDER BY id"
+
+PEND_REFS = f"""
+WITH RECURSIVE chosen(refs) AS MATERIALIZED (SELECT e.refs FROM pending p CROSS JOIN entries e ON e.key = p.id
+    WHERE p.remote = ?1 AND p.kind = 0 AND p.chosen = ?2 AND length(e.refs) > 0 AND e.object IS NOT NULL),
+number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number
+    WHERE n + 1 < (SELECT max(length(refs)) / 32 FROM chosen)),
+ref(digest) AS (SELECT substr(refs, 32 * n + 1, 32) FROM chosen JOIN number ON length(refs) > 32 * n)
+INSERT OR IGNORE INTO pending(remote, kind, id)
+SELECT DISTINCT ?1, 2, digest FROM ref WHERE NOT {STAYS.format("ref.digest")}
+"""
+"""After CHOOSE: refs of what was chosen that could not be sent go with a later push, once they are here."""
+
+_UNTOLD = """EXISTS (SELECT 1 FROM untold u WHERE u.remote = ?1 AND u.digest = coalesce((
+    SELECT k.digest FROM remote_objects h JOIN packs k ON k.id = h.pack
+    WHERE h.remote = ?1 AND h.object = {0}), {0}))"""
+
+COUNT_NEEDED = f"""
+SELECT count(*) FROM pending WHERE remote = ?1 AND kind = 2 AND CASE WHEN {STAYS.format("pending.id")}
+    THEN {_UNTOLD.format("pending.id")} ELSE EXISTS (SELECT 1 FROM objects WHERE digest = pending.id) END
+"""
+"""How many of the objects that a remote needs a push can send, or has sent without a segment that says so."""
+
+SETTLE_NEEDED = f"""
+DELETE FROM pending WHERE remote = ?1 AND kind = 2 AND {STAYS.format("pending.id")}
+    AND NOT {_UNTOLD.format("pending.id")}
+"""
 
 DOOM = """
 INSERT INTO doomed VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET after = max(after, excluded.after)
@@ -237,9 +264,14 @@ REMEMBER_KEPT = (
     """CREATE TRIGGER IF NOT EXISTS kept_again AFTER INSERT ON objects
     WHEN EXISTS (SELECT 1 FROM lost_kept l WHERE l.digest = new.digest) BEGIN
         DELETE FROM lost_kept WHERE digest = new.digest;
-        UPDATE objects SET kept = 1 WHERE digest = new.digest; END""",
+        UPDATE objects SET kept = 1 WHERE digest = new.digest;
+        INSERT OR IGNORE INTO pending(remote, kind, id) SELECT r.id, 1, new.digest FROM remotes r
+            WHERE NOT EXISTS (SELECT 1 FROM remote_objects h WHERE h.remote = r.id AND h.object = new.digest);
+        END""",
 )
 """What keeps the mark of objects that were put by hand and lost: a table, and a trigger that restores it.
+
+A push gives up on what is nowhere; so what is back is pending for the remotes that do not hold it.
 
 They are made when the first one is lost: other stores do not pay for them at each object, and the version of
 the schema stays the same.
@@ -310,3 +342,8 @@ LOOK_ELSEWHERE = (
     SELECT ?1, 1, digest FROM objects WHERE kept AND digest IN (SELECT digest FROM asked)""",
 )
 """That what was asked for is where it lasts, if that is known, or what leads to it is pending again."""
+
+PEND_NEEDED = "INSERT OR IGNORE INTO pending(remote, kind, id) SELECT ?1, 2, digest FROM asked"
+"""After LOOK_ELSEWHERE: what the remote needs and lacks is pending, whatever leads to it, or nothing here."""
+
+FORGET_NEEDED = "DELETE FROM pending WHERE remote = ? AND kind = 2"

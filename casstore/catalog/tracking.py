@@ -164,6 +164,8 @@ class Tracking:
     def choose(self) -> int:
         """Choose all that is pending and whose objects the remote holds now, to be published together.
 
+        Refs that it does not hold are pending, since it will need them.
+
         Returns:
             A number that what is chosen is marked with, until it is chosen again or changes.
         """
@@ -171,6 +173,7 @@ class Tracking:
         with self._index.writing() as connection:
             for statement in statements.CHOOSE:
                 connection.execute(statement, (self.id, mark))
+            connection.execute(statements.PEND_REFS, (self.id, mark))
         return mark
 
     def chosen_claims(self, mark: int) -> Iterator[bytes]:
@@ -267,6 +270,7 @@ class Tracking:
         with self._index.writing() as connection:
             connection.execute("DELETE FROM pending WHERE remote = ? AND chosen = ?", (self.id, mark))
             connection.executemany("DELETE FROM untold WHERE remote = ? AND digest = ?", rows)
+            connection.execute(statements.SETTLE_NEEDED, (self.id,))
             self._know(connection, [segment])
 
     def unpend(self, keys: Iterable[Key], kept: Iterable[Digest]) -> None:
@@ -279,13 +283,21 @@ class Tracking:
     def disbelieve(self, digests: Iterable[Digest]) -> None:
         """Note that the remote does not hold objects where it was believed to, or not whole.
 
-        What leads to those that it holds nowhere else is pending again.
+        Those that it holds nowhere else are pending, and so is what leads to them here: somebody needs them,
+        perhaps for an entry, a ref or an object put by hand that only the remote tells of.
         """
         doubtful = list(digests)
         if not doubtful:  # as nearly always: all entries would be looked at
             return
         with self._index.writing() as connection:
             self._doubt(connection, doubtful, None)
+            connection.execute(statements.PEND_NEEDED, (self.id,))
+
+    def lacks(self, digests: Iterable[Digest]) -> None:
+        """Note what the remote needs and lacks: these objects, and no others."""
+        with self._index.writing() as connection:
+            connection.execute(statements.FORGET_NEEDED, (self.id,))
+            self.disbelieve(digests)
 
     def _doubt(self, connection: sqlite3.Connection, digests: Iterable[Digest], place: int | None) -> None:
         _ask(connection, digests)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 VERBS = ("GET", "PUT", "LIST", "HEAD", "DELETE")
 REPAIR = (
-    "what {0} has lost is sent again where it still is: run casstore gc and then casstore push there."
+    "what {0} has lost is sent again where it still is: run casstore gc {0} and then casstore push {0} there."
     " Of what is damaged, remove the file from {0} first"
 )
 _DONE = {"push": "pushed", "pull": "pulled"}
@@ -30,7 +30,7 @@ _LEFT = {
 
 _MISSING = (
     "{} known at {}, but missing or damaged there when asked for, and in no other store that is known;"
-    " once restored there, run casstore pull --again"
+    " once restored there, run casstore pull --again {again}"
 )
 
 
@@ -102,7 +102,7 @@ def finish(ctx: click.Context, report: Report, *, as_json: bool) -> NoReturn:
         line(f"{by_verb(report.requests)}, {report.seconds:.2f} s")
         _note_left(report)
         if report.operation == "pull" and any("/" not in failure.name for failure in report.failures):
-            note(REPAIR.format(report.remote))  # objects, not segments
+            note(REPAIR.format(shlex.quote(report.remote)))  # objects, not segments
     ctx.exit(code_of(report))
 
 
@@ -127,7 +127,7 @@ def _planned(plan: Plan) -> str:
 def _what(objects: int, packs: int, size: int, entries: int) -> str:
     """Return what moves, for people."""
     if not objects and not entries:
-        return "nothing"
+        return f"a dictionary ({format_size(size)})" if size else "nothing"
     if not objects:  # what was forgotten, or whose bytes are there already
         return f"no objects, {count(entries, 'new or ended entry')}"
     inside = f" in {count(packs, 'pack')}" if packs else ""
@@ -142,7 +142,7 @@ def _note_left(moved: Plan | Report) -> None:
 
 def _note_missing(moved: Plan | Report) -> None:
     if moved.missing:
-        note(_MISSING.format(count(moved.missing, "object"), moved.remote))
+        note(_MISSING.format(count(moved.missing, "object"), moved.remote, again=shlex.quote(moved.remote)))
 
 
 def _missing_field(moved: Plan | Report) -> dict[str, int]:

@@ -140,12 +140,12 @@ class _Collector:
                 return replace(report, failures=taken.failures)
             seen = self._look(refreshed.listed)
             plan = plan_gc(seen.holdings, self._remote.backend.now(), self._grace)
-            here = sum(self._local.index.known(digest) is not None for digest in seen.absent)
+            here = sum(map(self._is_here, seen.absent))
             report = replace(_planned(report, plan), missing=len(seen.absent), here=here, failures=seen.cut)
             mover = Mover(self._local, self._remote, self._folder / "aside", seen.holdings.doomed)
             if dry_run:
                 return self._foreseen(report, refreshed.contact, mover, seen, plan)
-            self._remote.tracking.disbelieve(seen.absent)  # whoever has them sends them again
+            self._remote.tracking.lacks(seen.absent)  # the next push sends those that are here
             return self._collect(report, mover, seen, plan)
         finally:
             self._index.close()
@@ -209,6 +209,14 @@ class _Collector:
                 else:
                     failures.append(Failure(source.name(digest), str(error)))
         return failures
+
+    def _is_here(self, digest: Digest) -> bool:
+        """Return whether an object is here, so that a push can send it."""
+        known = self._local.index.known(digest)
+        if known is None or not self._local.has_file(known):
+            return False
+        dictionary = None if known.place is None else known.place.dictionary
+        return dictionary is None or self._local.has_dictionary(dictionary)
 
     def _look(self, listed: Iterable[Listed]) -> Seen:
         return look(self._remote, self._index, self._tracking, listed)

@@ -75,7 +75,7 @@ def planned_merge(
         lacking: What the push sends.
         obtain: Whether a dictionary that packs here need is here, or can be had.
     """
-    if not lacking.claims and not lacking.kept:
+    if lacking.is_empty:
         return NO_MERGE
     doomed = frozenset(record.digest for record in remote.tracking.doomed())
     nothing = Merge(barred=doomed)

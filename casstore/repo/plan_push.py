@@ -100,9 +100,11 @@ def plan_push(
     whole, rest = _whole(small(lacking.objects), lacking.packs, merge.barred)
     packs = with_old(tuple(fill_packs(rest, PACK_FRAMES)), merge.members)
     loose = tuple(row for row in lacking.objects if row.size >= PACKED_MAX)
-    dictionaries = _dictionaries(packing, whole, packs, absent)
-    entries = lacking.claims - lacking.behind
-    kept = lacking.kept - len(lacking.lost_kept)
+    needed = {row.digest for row in lacking.dictionaries}
+    dictionaries = _dictionaries(packing, whole, packs, absent, needed)
+    stuck = lacking.stuck
+    entries = lacking.claims - lacking.behind - stuck.claims
+    kept = lacking.kept - lacking.behind_kept - stuck.kept
     plan = PushPlan(
         "push",
         contact.remote,
@@ -110,8 +112,8 @@ def plan_push(
         entries,
         {},
         _bytes(lacking.objects, packing, dictionaries, whole, packs)
-        + sum(row.stored for row in merge.members),
-        lacking.behind + len(lacking.lost_kept),
+        + sum(row.stored for row in (*merge.members, *lacking.dictionaries)),
+        lacking.behind + lacking.behind_kept,
         unlisted=0 if listed else len(lacking.objects),
         packs=packs,
         whole=whole,
@@ -119,7 +121,7 @@ def plan_push(
         sources={**merge.sources, **lacking.packs},
         dictionaries=dictionaries,
         packing=packing,
-        publishes=bool(entries or kept),
+        publishes=bool(entries or kept or lacking.needed > stuck.needed),
         lost=tuple(lacking.lost),
         lost_kept=tuple(lacking.lost_kept),
         merge=merge,
@@ -146,12 +148,16 @@ def _whole(
 
 
 def _dictionaries(
-    packing: Packing, whole: Collection[PackInfo], packs: Collection[object], absent: Collection[Digest]
+    packing: Packing,
+    whole: Collection[PackInfo],
+    packs: Collection[object],
+    absent: Collection[Digest],
+    needed: Collection[Digest],
 ) -> tuple[Digest, ...]:
-    needed = {pack.dictionary for pack in whole if pack.dictionary in absent}
+    sent = {pack.dictionary for pack in whole if pack.dictionary in absent}
     if packs and packing.dictionary is not None and not packing.there:
-        needed.add(packing.dictionary.digest)
-    return tuple(sorted(digest for digest in needed if digest is not None))
+        sent.add(packing.dictionary.digest)
+    return tuple(sorted(digest for digest in (*(sent - {*needed}), *needed) if digest is not None))
 
 
 def _move(row: Row, packing: Packing) -> Move:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from casstore.catalog.inventory import Lacking, Row, lacking, stored_of
+from casstore.catalog.inventory import Lacking, Row, lacking, pending_for, stored_of
 from casstore.catalog.records import Kept, Record
 from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
 from casstore.events import OnAdvance, telling
@@ -106,7 +106,7 @@ def planned_push(
         listed: List all objects.
     """
     obtain = cache(obtain)  # one that is lost is looked for once
-    missing, failures = _readable(lacking(local.index, remote.tracking.id), obtain)
+    missing, failures = _readable(local, remote, lacking(local.index, remote.tracking.id), obtain)
     merge = planned_merge(local, remote, refreshed.listed, missing, obtain)
     objects = [*merge.members, *small(missing.objects)]
     packing = _packing(local, remote, objects, {**merge.sources, **missing.packs})
@@ -118,21 +118,22 @@ def planned_push(
     return replace(plan, left=left, failures=(*refreshed.failures, *map(_unreadable, failures.items())))
 
 
-def _readable(missing: Lacking, obtain: Callable[[Digest], bool]) -> tuple[Lacking, Mapping[Digest, int]]:
+def _readable(
+    local: Local, remote: Remote, missing: Lacking, obtain: Callable[[Digest], bool]
+) -> tuple[Lacking, Mapping[Digest, int]]:
     """Return what a remote lacks and can be read here, and how many objects need each lost dictionary."""
+    dictionaries = tuple(row for row in missing.dictionaries if obtain(row.digest))
+    missing = replace(missing, dictionaries=dictionaries)
     needed = {number: pack.dictionary for number, pack in missing.packs.items() if pack.dictionary}
     lost = {dictionary for dictionary in set(needed.values()) if not obtain(dictionary)}
     if not lost:
         return missing, {}
-    stuck: Counter[Digest] = Counter()
-    objects = []
+    objects: list[Row] = []
+    stuck: list[Row] = []
     for row in missing.objects:
-        dictionary = needed.get(row.pack or 0)
-        if dictionary is None or dictionary not in lost:
-            objects.append(row)
-        else:
-            stuck[dictionary] += 1
-    return replace(missing, objects=objects), stuck
+        (stuck if needed.get(row.pack or 0) in lost else objects).append(row)
+    waiting = pending_for(local.index, remote.tracking.id, (row.digest for row in stuck))
+    return replace(missing, objects=objects, stuck=waiting), Counter(needed[row.pack or 0] for row in stuck)
 
 
 def _unreadable(stuck: tuple[Digest, int]) -> Failure:

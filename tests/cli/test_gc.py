@@ -85,11 +85,12 @@ def test_what_is_missing_is_a_failure_and_told_how_to_mend(
     """Objects that somebody removed from the remote: the steps that are told bring them back."""
     for path in (home / "remote" / "packs").rglob("*.zst"):
         path.unlink()
-    away = "8 not here: where they are, run casstore gc and then casstore push"
+    away = "8 not here: where they are, run casstore gc {0} and then casstore push {0}"
     for arguments in (("--dry-run",), ()):
         told = casstore("gc", "./remote", *arguments, *other, code=1)
-        assert told.stderr == f"casstore: 8 objects needed and not in {(home / 'remote').as_uri()}; {away}\n"
-    assert casstore("gc", team, code=1).stderr.endswith("; 8 here: run casstore push\n")
+        url = (home / "remote").as_uri()
+        assert told.stderr == f"casstore: 8 objects needed and not in {url}; {away.format(url)}\n"
+    assert casstore("gc", team, code=1).stderr.endswith("; 8 here: run casstore push team\n")
     casstore("push", team)
     casstore("gc", "./remote", *other)
 
@@ -102,7 +103,8 @@ def test_what_is_missing_is_here_in_part(
     for path in (home / "remote" / "packs").rglob("*.zst"):
         path.unlink()
     told = casstore("gc", "./remote", *other, code=1).stderr
-    assert "; 2 here: run casstore push; 6 not here: where they are, run casstore gc" in told
+    url = (home / "remote").as_uri()
+    assert f"; 2 here: run casstore push {url}; 6 not here: where they are, run casstore gc {url} " in told
 
 
 def test_what_cannot_be_read_is_told_once_for_each_reason(
@@ -114,7 +116,8 @@ def test_what_cannot_be_read_is_told_once_for_each_reason(
     reasons, missing, advice = casstore("pull", "./remote", *other, code=1).stderr.strip().rsplit("\n", 2)
     assert re.fullmatch(r"(casstore: \w{64} and \d+ more: packs/\S+ is not in \S+\n?){1,3}", reasons)
     assert "objects known at file://" in missing
-    assert "where it still is: run casstore gc and then casstore push there" in advice
+    url = (home / "remote").as_uri()
+    assert f"where it still is: run casstore gc {url} and then casstore push {url} there" in advice
 
 
 def test_a_cut_pack_is_a_failure_and_told_how_to_mend(casstore: Run, team: str, home: Path) -> None:
@@ -127,7 +130,7 @@ def test_a_cut_pack_is_a_failure_and_told_how_to_mend(casstore: Run, team: str, 
     assert damaged == (
         f"casstore: {name}: it is damaged: it has {len(content) - 7:,} bytes, and had {len(content):,}"
     )
-    assert advice == "casstore: 8 objects needed and not in team; 8 here: run casstore push"
+    assert advice == "casstore: 8 objects needed and not in team; 8 here: run casstore push team"
     casstore("push", team)
     assert files(home / "remote", "packs")[name] == content
     assert casstore("gc", team).stderr == ""

@@ -235,7 +235,7 @@ def test_what_the_remote_lost_is_told_until_it_is_restored(casstore: Run, team: 
     for command in ("pull", "pull --dry-run", "status"):
         stderr = casstore("--store", "other", *command.split(), code=1).stderr
         assert stderr.startswith(f"casstore: 1 object {told}")
-        assert stderr.endswith("; once restored there, run casstore pull --again\n")
+        assert stderr.endswith("; once restored there, run casstore pull --again team\n")
     assert casstore("--store", "other", "pull", "--json", code=1).json()["missing"] == 1
     told_status = casstore("--store", "other", "status", "--json", code=1).json()
     assert (told_status["pull"]["missing"], told_status["failures"]) == (1, [])

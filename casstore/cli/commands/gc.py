@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -95,14 +96,15 @@ def _print(report: GcReport, grace: str, *, dry_run: bool) -> None:
 
 def _note_missing(report: GcReport) -> None:
     """Say what repairs a remote that lost something: until then, nothing more is marked or deleted."""
+    remote = shlex.quote(report.remote)
     if report.missing:
         output.note_steps(
             f"{output.count(report.missing, 'object')} needed and not in {report.remote}",
-            (report.here, "{} here: run casstore push"),
+            (report.here, f"{{}} here: run casstore push {remote}"),
             (
                 report.missing - report.here,
-                "{} not here: where they are, run casstore gc and then casstore push",
+                f"{{}} not here: where they are, run casstore gc {remote} and then casstore push {remote}",
             ),
         )
     elif report.failures:
-        output.note(REPAIR.format(report.remote))
+        output.note(REPAIR.format(remote))
