@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from casstore.errors import ConfigError
 from casstore.inference import call_log, policy
@@ -24,7 +24,8 @@ from casstore.inference.flight import Flights
 from casstore.inference.guard import Guard
 from casstore.inference.ledger import Ledger
 from casstore.inference.pickling import arrived, check_pickles, open_arrived, portable
-from casstore.inference.policy import Keep, MaxAge, Mode, Settings, effective, parse_mode
+from casstore.inference.policy import MaxAge, Mode, Settings, effective, parse_mode
+from casstore.inference.reasons import Keep, keep_of
 from casstore.inference.recorded import UsageOnHit
 from casstore.inference.tiers import EntryStore, Tiers
 from casstore.inference.types import AsyncClient, Client, Request, Response
@@ -69,9 +70,12 @@ class Cache:
         prices: Prices of your own; see `casstore.inference.prices.Prices`.
         keep_requests: Store the canonical request beside each answer, as an object whose digest is the key.
         usage_on_hit: Tell no usage and no cost on a hit (``zero``), or the first call's (``original``).
-        keep: Store answers that are ``empty`` or ``filtered``, too.
+        keep: Reasons for not storing that are overruled: ``{"empty", "filtered", "search", "code", "mcp",
+            "files", "images", ...}``, or ``all``; see `casstore.inference.reasons.KEEP`.
         aliases: Hosts to be taken for another host in keys: ``{"proxy.local": "api.openai.com"}``.
         record_streams: Store streams, too, and replay them.
+        endpoints: More ends of paths whose replies are stored, each with the known end, or the form of
+            bodies, that it is like: ``{"/my/path": "chat"}``.
 
     Raises:
         ConfigError: A setting is wrong, or the store is on a network file system.
@@ -90,16 +94,18 @@ class Cache:
         prices: Mapping[str, Mapping[str, float]] | str | Path | None = None,
         keep_requests: bool = False,
         usage_on_hit: UsageOnHit = "zero",
-        keep: Collection[Keep] = (),
+        keep: Collection[Keep | Literal["all"]] | Keep | Literal["all"] = (),
         aliases: Mapping[str, str] | None = None,
         record_streams: bool = False,
+        endpoints: Mapping[str, str] | None = None,
     ) -> None:
         self._given = portable(locals())
         self._settings = Settings(parse_mode(mode), 0, namespace, policy.seconds_of(max_age))
         effective(self._settings)  # a wrong CASSTORE_MODE is told now, not at the first call
         self._prices: Prices | None = None if prices is None else _prices(prices)
         self.usage_on_hit = usage_on_hit
-        self.keep = frozenset(keep)
+        self.keep = keep_of(keep)
+        self.endpoints = dict(endpoints or {})
         self.aliases = dict(aliases or {})
         self.record_streams = record_streams
         self.guard = Guard()
@@ -293,7 +299,11 @@ class Cache:
         from casstore.inference.http.core import HttpCache
         from casstore.inference.http.material import rules_of
 
-        return HttpCache(self, rules_of(rules))
+        mine: dict[str, Any] = {
+            "keep": self.keep | keep_of(rules.get("keep", ())),
+            "endpoints": {**self.endpoints, **rules.get("endpoints", {})},
+        }
+        return HttpCache(self, rules_of({**rules, **mine}))
 
     def explain(
         self,

@@ -180,7 +180,7 @@ class Steps(Generic[C]):
         cache = self._cache
         response = replace(response, key=call.key, seconds=seconds, cost=cache.cost(request, response))
         hit = recorded.as_hit(response, time.time_ns() // 1_000_000, cache.usage_on_hit)
-        if call.key is not None and why_not_stored(request.body, response, cache.keep) is None:
+        if call.key is not None and why_not_stored(response, cache.keep) is None:
             self._store(request, call, response, hit, chunks)
         return Outcome(response, hit)
 
@@ -214,15 +214,15 @@ class Steps(Generic[C]):
             else counts_of_call(response, keyed=call.key is not None)
         )
         stored = call.settings.mode is not Mode.BYPASS
-        why = self._why(request, call, response)
+        why = self._why(call, response)
         self._cache.count(request.provider, request.model, counts, stored=stored, key=call.key, why=why)
 
-    def _why(self, request: Request, call: Call, response: Response) -> str:
+    def _why(self, call: Call, response: Response) -> str:
         """Return, as a counter's name, why a call has no key or its answer is not kept; else nothing."""
         if call.key is None:
             return f"uncached_{call.why}"
-        reason = None if response.hit else why_not_stored(request.body, response, self._cache.keep)
-        return f"unstored_{reason.split(maxsplit=1)[0]}" if reason else ""
+        reason = None if response.hit else why_not_stored(response, self._cache.keep)
+        return f"unstored_{reason}" if reason else ""
 
 
 class CachedClient(Steps[Client]):

@@ -6,20 +6,17 @@ Pure functions over values, so that the sync and the async clients decide alike.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from casstore.errors import ConfigError
 from casstore.inference.types import Response
 
 MODE_VARIABLE: Final = "CASSTORE_MODE"
 """The environment variable that overrides every mode set in a program."""
-
-Keep = Literal["empty", "filtered"]
-"""Answers not stored unless asked for."""
 
 MaxAge = float | timedelta | None
 """Seconds, or a time span; None for any age."""
@@ -39,23 +36,8 @@ class Mode(Enum):
 
 
 _MODES = {mode.value: mode for mode in Mode}
-_LIMITS = (
-    "max_tokens",
-    "max_completion_tokens",
-    "max_output_tokens",
-    "max_new_tokens",
-    "max_tokens_to_sample",
-    "max_gen_len",
-    "maxTokens",
-)
-_NESTED_LIMITS = (
-    ("inferenceConfig", "maxTokens"),
-    ("generationConfig", "maxOutputTokens"),
-    ("additionalModelRequestFields", "max_tokens"),
-    ("inferenceConfig", "max_new_tokens"),
-    ("textGenerationConfig", "maxTokenCount"),
-    ("options", "num_predict"),
-)
+_NO_TEXT: Final = frozenset({"tool_use", "filtered", "refused"})
+"""How answers end that are whole without a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,40 +86,21 @@ def effective(settings: Settings) -> Settings:
     return settings if mode is settings.mode else replace(settings, mode=mode)
 
 
-def token_limit(body: Mapping[str, Any]) -> int | None:
-    """Return the token limit that stands in a request body, wherever its provider puts it."""
-    found = [body.get(name) for name in _LIMITS]
-    for outer, inner in _NESTED_LIMITS:
-        part = body.get(outer)
-        if isinstance(part, dict):
-            found.append(part.get(inner))
-    return next((limit for limit in found if isinstance(limit, int)), None)
+def why_not_stored(response: Response, keep: Collection[str], *, content: bool = False) -> str | None:
+    """Return why a complete answer is not stored, as a word of `casstore.inference.reasons.KEEP`, or None.
 
-
-def why_not_stored(
-    body: Mapping[str, Any], response: Response, keep: Collection[Keep], *, content: bool = False
-) -> str | None:
-    """Return why a complete answer is not stored; None when it is.
-
-    An answer cut off by a limit that does not stand in the request is not stored: another day's default limit
-    would give another answer to the same key.
+    An answer that a token limit cut off is stored: asked again, it would be cut off again. So is the model's
+    own refusal, which is an answer; what a provider's filter withheld is not.
 
     Args:
-        body: The body of the request.
         response: The answer.
-        keep: Answers to be stored all the same.
+        keep: Reasons that are overruled.
         content: The answer holds something besides text and tool calls: an image, vectors.
     """
-    if response.stop_reason == "filtered" and "filtered" not in keep:
+    stop = response.stop_reason
+    if stop == "filtered" and "filtered" not in keep:
         return "filtered"
-    if response.truncated and token_limit(body) is None:
-        return "truncated by a limit that is not in the request"
-    if (
-        not content
-        and not response.text.strip()
-        and response.stop_reason not in ("tool_use", "filtered")
-        and "empty" not in keep
-    ):
+    if not content and not response.text.strip() and stop not in _NO_TEXT and "empty" not in keep:
         return "empty"
     return None
 

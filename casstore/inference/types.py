@@ -72,8 +72,8 @@ class Response:
 
     Attributes:
         text: The answer's text; of several candidates, the first one's.
-        stop_reason: ``end``, ``length`` (the token limit), ``tool_use``, ``filtered`` (the provider withheld
-            or refused), or the provider's own word for anything else.
+        stop_reason: ``end``, ``length`` (the token limit), ``tool_use``, ``refused`` (by the model itself),
+            ``filtered`` (the provider withheld it), or the provider's own word for anything else.
         usage: Tokens this call was billed for: none on a hit, unless the cache was asked for the original's.
         model: The model as the provider named it in its reply.
         reply: The provider's whole reply, as JSON bytes; empty where there was none to keep.

@@ -230,11 +230,11 @@ def test_a_truncated_answer_is_raised_again_on_a_hit(cache: Cache) -> None:
     assert returning.converse(HELLO, max_tokens=1).truncated
 
 
-def test_a_truncation_by_a_limit_nobody_set_is_not_stored(cache: Cache) -> None:
-    """The provider's default limit may change, so what it cut is asked again."""
+def test_a_truncation_by_a_limit_nobody_set_is_stored(cache: Cache) -> None:
+    """Asked again, the provider's default limit would cut it off again."""
     client = FakeClient(answer=lambda _b, _n: answered("half", stop="length"), truncated="return")
     cached = cache.wrap(client)
-    assert [cached.converse(HELLO).hit for _ in range(2)] == [False, False]
+    assert [cached.converse(HELLO).hit for _ in range(2)] == [False, True]
 
 
 @pytest.mark.parametrize(("text", "stop"), [("", "end"), ("no", "filtered")])

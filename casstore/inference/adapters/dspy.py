@@ -15,10 +15,10 @@ from casstore.inference.adapters.bases import address_of, host_of, plain, provid
 from casstore.inference.adapters.endpoint import count
 from casstore.inference.adapters.lookups import Asked, Lookups, spelled
 from casstore.inference.http.core import Opened
+from casstore.inference.http.endings import stop_of, worst
 from casstore.inference.http.exchange import HttpReply
-from casstore.inference.http.judge import Verdict, judge
-from casstore.inference.http.replies import stop_of, worst
-from casstore.inference.policy import why_not_stored
+from casstore.inference.http.judge import Verdict, judge, verdict_of
+from casstore.inference.http.replies import Reading
 from casstore.inference.request import VOLATILE
 from casstore.inference.types import Request, Response, Usage
 
@@ -111,7 +111,7 @@ class CasstoreCache:
             verdict = self._judged(opened, kind, told)
         else:
             kind = "json"
-            verdict = _verdict(opened, value, self._lookups)
+            verdict = _verdict(value, self._lookups)
         self._lookups.keep(opened, spelled({"type": kind, "value": told}), verdict)
 
     def _judged(self, opened: Opened, kind: str, told: JSON) -> Verdict:
@@ -150,7 +150,7 @@ def loaded(body: bytes) -> Any:
     return answer
 
 
-def _verdict(opened: Opened, value: Any, lookups: Lookups) -> Verdict:
+def _verdict(value: Any, lookups: Lookups) -> Verdict:
     """Return whether what is plain JSON is stored: a record of DSPy's, or what one of its functions gave."""
     responses = value.get("responses") if isinstance(value, dict) and "_dspy_format" in value else None
     if not responses:
@@ -167,7 +167,4 @@ def _verdict(opened: Opened, value: Any, lookups: Lookups) -> Verdict:
         count(usage, "output_tokens") or count(usage, "completion_tokens"),
     )
     response = Response("".join(texts), worst(stops), told, str(value.get("response_model") or ""))
-    if response.stop_reason == "unfinished":
-        return Verdict("unfinished", "the answer does not say that it is complete", response)
-    reason = why_not_stored(opened.subject.request.body, response, lookups.cache.keep)
-    return Verdict(None if reason is None else reason.split(maxsplit=1)[0], reason or "", response)
+    return verdict_of(Reading(response), lookups.http.rules.keep)

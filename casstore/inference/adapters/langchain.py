@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core import messages, outputs
@@ -20,10 +20,10 @@ from casstore.errors import FormatError
 from casstore.inference.adapters.endpoint import count
 from casstore.inference.adapters.lookups import Asked, Lookups, spelled
 from casstore.inference.http.core import Opened
-from casstore.inference.http.judge import Verdict
-from casstore.inference.http.replies import stop_of, worst
-from casstore.inference.http.state import field_in, is_remote
-from casstore.inference.policy import why_not_stored
+from casstore.inference.http.endings import stop_of, worst
+from casstore.inference.http.judge import Verdict, verdict_of
+from casstore.inference.http.replies import Reading
+from casstore.inference.http.state import Leaning, field_in, remote_in
 from casstore.inference.types import Request, Response, Usage
 
 if TYPE_CHECKING:
@@ -58,9 +58,6 @@ _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 _KIND: Final = re.compile(r"""['"]type['"]: ['"]([^'"]+)['"]""")
 """A tool's type, in the description of a model that has tools."""
 
-_LIMIT: Final = re.compile(
-    r"(?:max_(?:completion_|output_|new_)?tokens|maxTokens|num_predict|max_tokens_to_sample)\W+\d"
-)
 _STOPS: Final = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 _MODELS: Final = ("model_name", "model", "model_id")
 
@@ -93,7 +90,7 @@ class CasstoreCache(BaseCache):
         """Store the generations for a prompt, if they are whole."""
         opened = self._open(prompt, llm_string, again=True)
         if opened is not None:
-            self._lookups.cache.guard.attempt("store an answer", self._keep, opened, return_val, llm_string)
+            self._lookups.cache.guard.attempt("store an answer", self._keep, opened, return_val)
 
     def clear(self, **_: Any) -> None:
         """Forget the answers that were stored so in this namespace: here, and for all with the next push."""
@@ -119,22 +116,22 @@ class CasstoreCache(BaseCache):
             why = "its settings hold an object that LangChain cannot describe"
             self._lookups.passed(request, why, again=again)
             return None
-        leaning = _leaning(llm_string)
+        leaning = _leaning(llm_string, self._lookups.http.rules.keep)
         if leaning is not None:
-            self._lookups.passed(request, f"it leans on {leaning}", reason="state", again=again)
+            why = f"it leans on {leaning.what}"
+            self._lookups.passed(request, why, reason=leaning.reason, again=again)
             return None
         return self._lookups.open(Asked(request), again=again)
 
-    def _keep(self, opened: Opened, generations: Sequence[Any], llm_string: str) -> None:
+    def _keep(self, opened: Opened, generations: Sequence[Any]) -> None:
         body = spelled({"generations": [_told(each) for each in generations]})
-        self._lookups.keep(opened, body, _verdict(generations, llm_string, self._lookups))
+        self._lookups.keep(opened, body, _verdict(generations, self._lookups))
 
 
-def _leaning(llm_string: str) -> str | None:
+def _leaning(llm_string: str, keep: Collection[str]) -> Leaning | None:
     """Return which part of a description leans on what the provider holds or does; None where none does."""
-    return field_in(llm_string) or next(
-        (kind for kind in _KIND.findall(llm_string) if is_remote({"type": kind})), None
-    )
+    tools = (each for kind in _KIND.findall(llm_string) for each in remote_in({"type": kind}))
+    return field_in(llm_string, keep) or next((each for each in tools if each.reason not in keep), None)
 
 
 def _model_in(llm_string: str) -> str:
@@ -188,22 +185,18 @@ def _loaded(told: JSON) -> Any:
     return _GENERATIONS[told["type"]](**fields)
 
 
-def _verdict(generations: Sequence[Any], llm_string: str, lookups: Lookups) -> Verdict:
+def _verdict(generations: Sequence[Any], lookups: Lookups) -> Verdict:
     read = [_read(each) for each in generations]
     if not read:
         return Verdict("empty", "there is no answer")
     first = read[0]
     stop = worst([each.stop_reason for each in read])
     response = Response(first.text, stop, first.usage, first.model)
-    if stop == "unfinished":
-        return Verdict(stop, "the answer does not say that it is complete", response)
-    limit = {"max_tokens": 1} if _LIMIT.search(llm_string) else {}
     content = any(
         not isinstance(getattr(each, "message", each).__dict__.get("content", ""), str)
         for each in generations
     )
-    reason = why_not_stored(limit, response, lookups.cache.keep, content=content)
-    return Verdict(None if reason is None else reason.split(maxsplit=1)[0], reason or "", response)
+    return verdict_of(Reading(response, content), lookups.http.rules.keep)
 
 
 def _read(generation: Any) -> Response:

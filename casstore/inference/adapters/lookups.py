@@ -91,9 +91,10 @@ class Lookups:
         try:
             to_json(asked.request.body)  # it may be no JSON, or hold itself: a walk would not end
             seen = survey(asked.request.body)
-            leaning = leans_on(_said(asked.request.body), seen, asked.request.model)
+            keep = self.http.rules.keep
+            leaning = leans_on(_said(asked.request.body), seen, asked.request.model, keep=keep)
             if leaning is not None:
-                self.passed(asked.request, f"it leans on {leaning}", reason="state", again=again)
+                self.passed(asked.request, f"it leans on {leaning.what}", reason=leaning.reason, again=again)
                 return None
             body, holes = without_parts(asked.request.body, seen)
             value = {
@@ -162,7 +163,7 @@ class Lookups:
     def _keep(self, opened: Opened, body: bytes, verdict: Verdict | None) -> None:
         reply = HttpReply(200, _JSON, body)
         if verdict is None:
-            verdict = judge(opened.subject, reply, self.cache.keep)
+            verdict = judge(opened.subject, reply, self.http.rules.keep)
         now = time.perf_counter()
         seconds = now - self._started.pop(opened.material.key, now)
         self.http.store(opened, reply, verdict, seconds)

@@ -185,7 +185,7 @@ class ChatAssembler:
         added = ""
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
-            self._tools |= bool(delta.get("tool_calls") or delta.get("function_call"))
+            self._tools |= _calls(delta)
             self._refused |= bool(delta.get("refusal"))
             if choice.get("finish_reason"):
                 self._stops[choice["index"]] = choice["finish_reason"]
@@ -194,9 +194,13 @@ class ChatAssembler:
         self._text.append(added)
         return added
 
-    def response(self) -> Response | None:
-        """Return the whole answer; None if no candidate was finished."""
-        if not self._stops:
+    def response(self, *, whole: bool = False) -> Response | None:
+        """Return the whole answer; None if no candidate was finished.
+
+        Args:
+            whole: The stream is known to have come to its end, though some servers send no finish reason.
+        """
+        if not self._stops and not (whole and self._last):
             return None
         return Response(
             text="".join(self._text),
@@ -220,7 +224,7 @@ def parse(reply: Mapping[str, Any]) -> Response:
         text=first if isinstance(first, str) else "",
         stop_reason=_stop(
             [choice.get("finish_reason") or "" for choice in choices],
-            tools=any(each.get("tool_calls") or each.get("function_call") for each in messages),
+            tools=any(map(_calls, messages)),
             refused=any(each.get("refusal") for each in messages),
         ),
         usage=_usage(reply.get("usage")),
@@ -230,13 +234,22 @@ def parse(reply: Mapping[str, Any]) -> Response:
     )
 
 
+def _calls(message: Mapping[str, Any]) -> bool:
+    """Return whether a message, or a delta of one, calls a tool; some servers send a call without a name."""
+    function = message.get("function_call")
+    named = isinstance(function, Mapping) and any(function.values())
+    return named or bool(message.get("tool_calls"))
+
+
 def _stop(reasons: list[str], *, tools: bool, refused: bool) -> str:
     """Return how an answer ended; of several candidates, the one that ended worst tells."""
     stops = [_STOPS.get(reason, reason) for reason in reasons]
-    if refused or "filtered" in stops:
+    if "filtered" in stops:
         return "filtered"
     if "length" in stops:
         return "length"
+    if refused:
+        return "refused"
     if tools:  # a forced call ends with "stop"
         return "tool_use"
     return stops[0] if stops else "empty"

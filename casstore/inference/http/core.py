@@ -225,7 +225,7 @@ class HttpCache:
         from casstore.inference.http.judge import judge
 
         opened = ask.opened
-        verdict = judge(opened.subject, reply, self.cache.keep)
+        verdict = judge(opened.subject, reply, self.rules.keep)
         stored = self.store(opened, reply, verdict, seconds)
         own = HttpReply(reply.status, marked(reply.headers, "miss", opened.material.key), reply.body)
         if stored is None:

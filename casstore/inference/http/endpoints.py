@@ -13,6 +13,8 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, Final, Literal
 
+from casstore.errors import ConfigError
+
 Streams = Literal["no", "field", "default", "always"]
 """Whether an endpoint streams: never, where ``stream`` is true, unless ``stream`` is false, or always."""
 
@@ -24,22 +26,26 @@ class Endpoint:
     Attributes:
         wire: The form of body and reply: a name that `casstore.inference.http.replies` reads.
         streams: When it streams.
+        runs: Whether a model runs, and with it the tools of a request: not where tokens are counted.
     """
 
     wire: str
     streams: Streams = "no"
+    runs: bool = True
 
 
 _CHAT = Endpoint("chat", "field")
 _MESSAGES = Endpoint("messages", "field")
-_ANY = Endpoint("any")
-_VECTORS = Endpoint("vectors")
+_ANY = Endpoint("any", runs=False)
+_VECTORS = Endpoint("vectors", runs=False)
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "chat/completions": _CHAT,
     "fim/completions": _CHAT,
     "completions": Endpoint("completions", "field"),
     "responses": Endpoint("responses", "field"),
+    "responses/compact": Endpoint("responses"),
+    "responses/input_tokens": _ANY,
     "embeddings": _VECTORS,
     "moderations": _ANY,
     "images/generations": Endpoint("images", "field"),
@@ -48,6 +54,7 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "audio/transcriptions": Endpoint("transcript", "field"),
     "audio/translations": Endpoint("transcript", "field"),
     "v1/messages": _MESSAGES,
+    "v1/complete": Endpoint("complete", "field"),
     "messages/count_tokens": _ANY,
     ":generateContent": Endpoint("gemini"),
     ":streamGenerateContent": Endpoint("gemini", "always"),
@@ -61,6 +68,7 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     "model/invoke": Endpoint("invoke"),
     "model/invoke-with-response-stream": Endpoint("invoke", "always"),
     "model/count-tokens": _ANY,
+    "v1/chat": Endpoint("chat v1", "field"),
     "v2/chat": Endpoint("cohere", "field"),
     "v1/embed": _VECTORS,
     "v2/embed": _VECTORS,
@@ -95,6 +103,7 @@ _HOSTS: Final[Mapping[str, str]] = {
     "api.perplexity.ai": "perplexity",
     "router.huggingface.co": "huggingface",
     "api.voyageai.com": "voyage",
+    "api.writer.com": "writer",
 }
 
 _HOST_PATTERNS: Final = (
@@ -104,6 +113,7 @@ _HOST_PATTERNS: Final = (
     ("bedrock-runtime*.amazonaws.com", "bedrock"),
     ("bedrock-runtime*.amazonaws.com.cn", "bedrock"),
     ("*-aiplatform.googleapis.com", "google-vertex"),
+    ("*.snowflakecomputing.com", "snowflake"),
 )
 
 KNOWN_HOSTS: Final = (*_HOSTS, *(pattern for pattern, _ in _HOST_PATTERNS))
@@ -121,6 +131,8 @@ _FAMILIES: Final[Mapping[str, str]] = {
     "converse": "bedrock",
     "invoke": "bedrock",
     "cohere": "cohere",
+    "chat v1": "cohere",
+    "complete": "anthropic",
     "ollama": "ollama",
 }
 
@@ -149,12 +161,33 @@ def endpoint_at(path: str, more: Mapping[str, str] | None = None) -> Endpoint | 
 
     Args:
         path: The path of a request.
-        more: Ends of paths, and the endpoint (a key of `ENDPOINTS`) that each is like.
+        more: Ends of paths, and the endpoint (a key of `ENDPOINTS` or a wire) that each is like.
     """
-    for end, like in (more or {}).items():
-        if path.endswith(end):
-            return ENDPOINTS.get(like)
+    if more:
+        end = max(filter(path.endswith, more), key=len, default=None)
+        if end is not None:
+            return like(more[end])
     return known_endpoint(path)
+
+
+def like(name: str) -> Endpoint | None:
+    """Return the endpoint called `name`: an end of a path (``chat/completions``) or a wire (``chat``)."""
+    return ENDPOINTS.get(name) or next((each for each in ENDPOINTS.values() if each.wire == name), None)
+
+
+def endpoints_of(given: Mapping[str, str]) -> dict[str, str]:
+    """Return ends of paths, each with the endpoint that it is like, checked.
+
+    Raises:
+        ConfigError: There is no such endpoint.
+    """
+    for end, name in given.items():
+        if not end.strip("/"):
+            raise ConfigError(f"endpoints: {end!r} is no end of a path")
+        if like(name) is None:
+            wires = sorted({each.wire for each in ENDPOINTS.values()})
+            raise ConfigError(f"endpoints: no such endpoint: {name!r}; there are {', '.join(wires)}")
+    return dict(given)
 
 
 def streaming(endpoint: Endpoint, body: object) -> bool:
@@ -211,4 +244,6 @@ def volatile_family(wire: str, body: Mapping[str, Any]) -> str:
     """Return the name under which `casstore.inference.request.VOLATILE` lists a wire's volatile fields."""
     if wire == "invoke":
         return "anthropic" if "anthropic_version" in body else ""
+    if wire == "chat v1":  # Writer's is OpenAI's chat, and has its fields
+        return "openai" if "messages" in body else "cohere"
     return _FAMILIES.get(wire, "openai")

@@ -14,18 +14,17 @@ from typing import Any, Final, Protocol
 from casstore.inference.adapters.anthropic import MessageAssembler
 from casstore.inference.adapters.endpoint import count
 from casstore.inference.adapters.openai import ChatAssembler
+from casstore.inference.http.endings import UNFINISHED, UNKNOWN, stop_of, worst
 from casstore.inference.http.replies import (
-    UNFINISHED,
     Reading,
     cohere_usage,
     ended,
     read,
+    read_cohere_v1,
+    read_complete,
     read_gemini,
     read_ollama,
     read_responses,
-    stop_of,
-    unfinished,
-    worst,
 )
 from casstore.inference.types import Response, Usage
 
@@ -64,9 +63,9 @@ class _Candidates:
             if word or index not in self._stops:
                 self._stops[index] = stop_of(word)
 
-    def stop(self) -> str:
-        """Return what counts for the whole."""
-        return worst(list(self._stops.values()))
+    def stop(self, *, blank: str = "end") -> str:
+        """Return what counts for the whole; `blank` as of `worst`."""
+        return worst(list(self._stops.values()), blank=blank)
 
 
 class _Chat:
@@ -87,10 +86,16 @@ class _Chat:
         )
         return RUNNING
 
+    @property
+    def over(self) -> bool:
+        """Whether every candidate has a word for its ending."""
+        return self._candidates.stop(blank=UNFINISHED) != UNFINISHED
+
     def reading(self) -> Reading:
-        response = ended(self._assembler.response() or NO_ANSWER)
-        if self._candidates.stop() == UNFINISHED:
-            response = unfinished(response)
+        response = ended(self._assembler.response(whole=True) or NO_ANSWER)
+        stop = self._candidates.stop()
+        if stop in (UNFINISHED, UNKNOWN):
+            response = replace(response, stop_reason=stop, reply=b"")
         return Reading(response, self._more)
 
 
@@ -210,7 +215,7 @@ class _Gemini(_Texts):
     def _stop(self) -> str:
         if self._last.stop_reason in ("filtered", UNFINISHED):  # a prompt that was blocked has no candidates
             return self._last.stop_reason
-        stop = self._candidates.stop()
+        stop = self._candidates.stop(blank=UNFINISHED)
         return "tool_use" if self._called and stop == "end" else stop
 
     def reading(self) -> Reading:
@@ -249,6 +254,54 @@ class _Cohere(_Texts):
         return RUNNING
 
 
+class _CohereV1(_Texts):
+    """Cohere's first chat: over with ``stream-end``, which has the whole reply."""
+
+    def add(self, event: JSON) -> str:
+        if event.get("event_type") == "text-generation":
+            self._texts.append(str(event.get("text") or ""))
+        if event.get("event_type") != "stream-end":
+            return RUNNING
+        whole = {"text": "", **(event.get("response") or {}), "finish_reason": event.get("finish_reason")}
+        found = read_cohere_v1(whole)
+        self._last, self._more = found.response, found.content
+        return FINAL
+
+
+class _ChatV1:
+    """``v1/chat``: Cohere's events, or Writer's in the form of OpenAI's chat.
+
+    Writer sends no ``[DONE]``: a stream whose candidates all ended is whole if the body then ends.
+    """
+
+    def __init__(self) -> None:
+        self._cohere, self._chat = _CohereV1(), _Chat()
+        self._is_cohere = False
+
+    def add(self, event: JSON) -> str:
+        if "event_type" in event:
+            self._is_cohere = True
+            return self._cohere.add(event)
+        self._chat.add(event)
+        return ENDED if self._chat.over else RUNNING
+
+    def reading(self) -> Reading:
+        return self._cohere.reading() if self._is_cohere else self._chat.reading()
+
+
+class _Complete(_Texts):
+    """Anthropic's text completions: over with the event that has a reason."""
+
+    def add(self, event: JSON) -> str:
+        if event.get("type") != "completion":
+            return RUNNING
+        self._texts.append(str(event.get("completion") or ""))
+        if not event.get("stop_reason"):
+            return RUNNING
+        self._last = read_complete(event).response
+        return FINAL
+
+
 class _Converse:
     """Bedrock's converse: ``messageStop`` ends it, ``metadata`` with the usage comes last."""
 
@@ -281,7 +334,7 @@ class _Invoke:
 
     def add(self, event: JSON) -> str:
         inner = json.loads(b64decode(event["chunk"]["bytes"]))
-        if "type" in inner:
+        if "type" in inner and "completion" not in inner:  # that is a text completion
             self._messages.add(inner)
         elif not _CONVERSE.isdisjoint(inner):
             self._converse.add(inner)
@@ -298,10 +351,12 @@ class _Invoke:
 
     def _other(self, inner: JSON) -> None:
         choices = inner.get("choices") or ()
-        self._texts.append(str(inner.get("outputText") or inner.get("generation") or inner.get("text") or ""))
-        self._texts += [str((each.get("delta") or {}).get("content") or "") for each in choices]
+        self._texts.append(str(next((inner[name] for name in _INNER_TEXTS if inner.get(name)), "")))
+        self._texts += [
+            str((each.get("delta") or {}).get("content") or each.get("text") or "") for each in choices
+        ]
         words = [inner.get(name) for name in ("completionReason", "stop_reason", "finish_reason")]
-        words += [each.get("finish_reason") for each in choices]
+        words += [each.get("finish_reason") or each.get("stop_reason") for each in choices]
         self._stop = next((stop_of(word) for word in words if word), self._stop)
 
     def reading(self) -> Reading:
@@ -314,12 +369,17 @@ class _Invoke:
         return Reading(Response("".join(self._texts), self._stop, self._usage))
 
 
+_INNER_TEXTS: Final = ("outputText", "generation", "text", "completion")
+"""Where the models of Amazon, Meta, Cohere and Anthropic (its text completions) put an event's text."""
+
 _CONVERSE: Final = frozenset({"messageStart", "contentBlockDelta", "messageStop", "metadata"})
 """Events of Amazon's own models, which say the same through invoke as through converse."""
 
 
 FOLLOWERS: Final[Mapping[str, Callable[[], Follower]]] = {
     "chat": _Chat,
+    "chat v1": _ChatV1,
+    "complete": _Complete,
     "cohere": _Cohere,
     "completions": _Completions,
     "converse": _Converse,

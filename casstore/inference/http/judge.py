@@ -1,4 +1,4 @@
-"""Which replies are stored; pure.  Floor: inference.
+"""Which replies are stored; pure.
 
 A reply is stored if it is a success, whole, has content, and would be the answer tomorrow as well. This
 module knows replies and what was asked; it knows neither keys nor stores.
@@ -13,11 +13,12 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from casstore.errors import FormatError
+from casstore.inference.http.endings import UNFINISHED, UNKNOWN
 from casstore.inference.http.exchange import HttpReply
 from casstore.inference.http.material import Subject
-from casstore.inference.http.replies import UNFINISHED, Reading, read
+from casstore.inference.http.replies import Reading, read
 from casstore.inference.http.streams import StreamWatch
-from casstore.inference.policy import Keep, why_not_stored
+from casstore.inference.policy import why_not_stored
 from casstore.inference.types import Response, Usage
 
 STORABLE: Final = frozenset({HTTPStatus.OK, HTTPStatus.CREATED})
@@ -34,7 +35,7 @@ class Verdict:
 
     Attributes:
         reason: None for one to be stored; else one word, for the ledger: ``status``, ``form``, ``error``,
-            ``unfinished``, ``filtered``, ``truncated``, ``empty``, ``links`` or ``cut``.
+            ``unfinished``, ``ending``, ``filtered``, ``empty``, ``links`` or ``cut``.
         detail: The same for a person.
         response: What the reply says of its ending, model and usage, as far as it can be read.
     """
@@ -44,13 +45,13 @@ class Verdict:
     response: Response = _NO_ANSWER
 
 
-def judge(subject: Subject, reply: HttpReply, keep: Collection[Keep] = ()) -> Verdict:
+def judge(subject: Subject, reply: HttpReply, keep: Collection[str] = ()) -> Verdict:
     """Return whether a whole reply is stored, or why not.
 
     Args:
         subject: What was asked.
         reply: The reply, decoded.
-        keep: ``empty`` and ``filtered`` answers to be stored all the same.
+        keep: Reasons that are overruled; see `casstore.inference.reasons`.
     """
     if reply.status not in STORABLE:
         return Verdict("status", f"the status is {reply.status}")
@@ -58,24 +59,48 @@ def judge(subject: Subject, reply: HttpReply, keep: Collection[Keep] = ()) -> Ve
         return _of_speech(reply)
     if subject.endpoint.wire == "transcript" and reply.content_type.startswith("text/plain"):
         text = reply.body.decode("utf-8", "replace")
-        return _of_reading(subject, Reading(Response(text, "end")), keep)
+        return verdict_of(Reading(Response(text, "end")), keep)
     return _of_json(subject, reply, keep)
 
 
-def _of_json(subject: Subject, reply: HttpReply, keep: Collection[Keep]) -> Verdict:
+def _of_json(subject: Subject, reply: HttpReply, keep: Collection[str]) -> Verdict:
     try:
         value = json.loads(reply.body)
-        if not isinstance(value, dict):
-            return Verdict("form", "the reply is no JSON object")
-        if _has_error(value):
-            return Verdict("error", "the reply tells of an error")
+    except (ValueError, RecursionError) as error:
+        return _of_unknown_form(reply, None, f"the reply cannot be read: {error}", keep)
+    if not isinstance(value, dict):
+        return _of_unknown_form(reply, value, "the reply is no JSON object", keep)
+    if _has_error(value):
+        return Verdict("error", "the reply tells of an error")
+    try:
         found = read(subject.endpoint.wire, value)
-    except (FormatError, ValueError, RecursionError) as error:
-        return Verdict("form", f"the reply cannot be read: {error}")
-    return _of_reading(subject, _with_aws_counts(found, reply), keep)
+    except (FormatError, RecursionError) as error:
+        return _of_unknown_form(reply, value, f"the reply cannot be read: {error}", keep)
+    return verdict_of(_with_aws_counts(found, reply), keep)
 
 
-def judge_stream(subject: Subject, status: int, watch: StreamWatch, keep: Collection[Keep] = ()) -> Verdict:
+def _of_unknown_form(reply: HttpReply, value: object, detail: str, keep: Collection[str]) -> Verdict:
+    """Return the verdict on a whole reply whose form is not known; a page or an error is never stored."""
+    if "form" not in keep or not reply.body or _is_page(reply) or _may_be_error(value):
+        return Verdict("form", detail)
+    return Verdict(None, response=Response("", "end"))
+
+
+def _is_page(reply: HttpReply) -> bool:
+    return "html" in reply.content_type or reply.body.lstrip()[:1] == b"<"
+
+
+def _may_be_error(value: object) -> bool:
+    return isinstance(value, Mapping) and (
+        any(value.get(name) for name in _ERROR_FIELDS) or value.get("status") in _ERROR_STATUSES
+    )
+
+
+_ERROR_FIELDS: Final = ("error", "errors", "exception", "fault", "detail", "Message", "__type")
+_ERROR_STATUSES: Final = ("error", "fail", "failed", "failure", "queued", "in_progress", "pending")
+
+
+def judge_stream(status: int, watch: StreamWatch, keep: Collection[str] = ()) -> Verdict:
     """Return whether a stream, as far as it was watched, is stored, or why not."""
     found = watch.reading()
     if status not in STORABLE:
@@ -84,7 +109,7 @@ def judge_stream(subject: Subject, status: int, watch: StreamWatch, keep: Collec
         return Verdict("error", watch.trouble, found.response)
     if not watch.complete:
         return Verdict("cut", "the stream did not come to its end, or was left before", found.response)
-    return _of_reading(subject, found, keep)
+    return verdict_of(found, keep)
 
 
 def _of_speech(reply: HttpReply) -> Verdict:
@@ -95,16 +120,23 @@ def _of_speech(reply: HttpReply) -> Verdict:
     return Verdict(None, response=Response("", "end"))
 
 
-def _of_reading(subject: Subject, found: Reading, keep: Collection[Keep]) -> Verdict:
+def verdict_of(found: Reading, keep: Collection[str] = ()) -> Verdict:
+    """Return whether a reply that was read is stored, or why not."""
     response = found.response
     if response.stop_reason == UNFINISHED:
         return Verdict(UNFINISHED, "the reply does not say that it is complete", response)
-    if found.links:
+    if response.stop_reason == UNKNOWN and "ending" not in keep:
+        return Verdict("ending", "the reply pauses the turn, or ends with a word that is not known", response)
+    if found.links and "links" not in keep:
         return Verdict("links", "the reply holds links to content that the provider deletes", response)
-    reason = why_not_stored(subject.request.body, response, keep, content=found.content)
-    if reason is None:
-        return Verdict(None, response=response)
-    return Verdict(reason.split(maxsplit=1)[0], reason, response)
+    reason = why_not_stored(response, keep, content=found.content)
+    return Verdict(reason, _DETAILS.get(reason or "", ""), response)
+
+
+_DETAILS: Final = {
+    "filtered": "the provider's filter withheld or changed the answer",
+    "empty": "the reply has no content",
+}
 
 
 def _has_error(value: Mapping[str, Any]) -> bool:

@@ -18,10 +18,10 @@ from casstore.digest import Key, digest_of
 from casstore.errors import ConfigError, FormatError
 from casstore.inference.canonical import CanonicalError, canonical
 from casstore.inference.http.endpoints import (
-    ENDPOINTS,
     Endpoint,
     alias_of,
     endpoint_at,
+    endpoints_of,
     model_of,
     provider_of,
     streaming,
@@ -32,6 +32,7 @@ from casstore.inference.http.holes import without_parts
 from casstore.inference.http.state import leans_on
 from casstore.inference.http.survey import Survey, survey
 from casstore.inference.policy import Settings
+from casstore.inference.reasons import keep_of
 from casstore.inference.request import KEY_HEADERS, SCHEMA, VOLATILE, key_of, open_query
 from casstore.inference.types import Request
 from casstore.values import quick_value
@@ -65,12 +66,13 @@ class Rules:
         streams: Store streams and replay them (``record``), or let them pass (``pass``).
         ignore_fields: Fields of JSON bodies that are not in the key: ``user_id``, ``metadata.run``.
         key_hook: Changes the material of keys.
-        endpoints: More ends of paths, each with the known one that it is like:
-            ``{"/my/chat": "chat/completions"}``.
+        endpoints: More ends of paths, each with the known one, or the form of bodies, that it is like:
+            ``{"/my/chat": "chat/completions", "/ask": "messages"}``.
         paced: Replay recorded streams with their pauses.
         processes: Let processes on this machine wait for each other's identical calls.
         split_embeddings: Look up each input of an embedding request by itself, and ask for those that miss.
         keep_requests: Store requests beside their replies, so that they can be shown, explained and exported.
+        keep: Reasons for not storing that are overruled; see `casstore.inference.reasons`.
     """
 
     streams: Literal["pass", "record"] = "pass"
@@ -81,6 +83,7 @@ class Rules:
     processes: bool = False
     split_embeddings: bool = False
     keep_requests: bool = True
+    keep: frozenset[str] = frozenset()
 
 
 PLAIN_RULES: Final = Rules()
@@ -97,13 +100,16 @@ def rules_of(given: Mapping[str, Any]) -> Rules:
         raise ConfigError(f"no such rule: {', '.join(sorted(unknown))}")
     if given.get("streams", "pass") not in ("pass", "record"):
         raise ConfigError(f"streams 'pass' or are 'record'ed, not {given['streams']!r}")
-    strange = set(given.get("endpoints", {}).values()) - set(ENDPOINTS)
-    if strange:
-        raise ConfigError(f"no such endpoint: {', '.join(sorted(strange))}")
+    endpoints = endpoints_of(given.get("endpoints", {}))
     ignored = given.get("ignore_fields", ())
     if isinstance(ignored, str):
         raise ConfigError("ignore_fields is a collection of names")
-    return Rules(**{**given, "ignore_fields": frozenset(ignored)})
+    checked = {
+        "ignore_fields": frozenset(ignored),
+        "endpoints": endpoints,
+        "keep": keep_of(given.get("keep", ())),
+    }
+    return Rules(**{**given, **checked})
 
 
 @quick_value(frozen=True, slots=True)
@@ -126,15 +132,17 @@ class Passed:
     """A request that passes by the cache.
 
     Attributes:
-        reason: One word, for the ledger: ``bypass``, ``endpoint``, ``stream``, ``state``, ``encoded``,
-            ``json`` or ``hook``.
+        reason: One word, for the ledger: ``bypass``, ``endpoint``, ``stream``, ``encoded``, ``json``,
+            ``hook``, or a word of `casstore.inference.reasons.KEEP` where it leans on the provider's state.
         detail: The same for a person.
         subject: What it is about; None at an unknown endpoint.
+        overruled: Whether a setting may overrule the reason, if the reason has one.
     """
 
     reason: str
     detail: str
     subject: Subject | None = None
+    overruled: bool = True
 
 
 @quick_value(frozen=True, slots=True)
@@ -256,10 +264,13 @@ def _why_passed(
 ) -> Passed | None:
     if subject.streams and rules.streams != "record":
         return Passed("stream", "streams are not recorded", subject)
-    leaning = leans_on(known, seen, subject.request.model) if known else None
-    if leaning is not None:
-        return Passed("state", f"the answer hangs on what the provider holds or does: {leaning}", subject)
-    return None
+    if not known:
+        return None
+    leaning = leans_on(known, seen, subject.request.model, keep=rules.keep, runs=subject.endpoint.runs)
+    if leaning is None:
+        return None
+    detail = f"the answer hangs on what the provider holds or does: {leaning.what}"
+    return Passed(leaning.reason, detail, subject, leaning.overruled)
 
 
 def _body(

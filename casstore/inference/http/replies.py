@@ -13,12 +13,10 @@ from typing import Any, Final
 from casstore.errors import FormatError
 from casstore.inference.adapters import anthropic, openai
 from casstore.inference.adapters.endpoint import count
+from casstore.inference.http.endings import UNFINISHED, UNKNOWN, stop_of, worst
 from casstore.inference.types import Response, Usage
 
 JSON = Mapping[str, Any]
-
-UNFINISHED: Final = "unfinished"
-"""The stop of a reply that does not say that it is done, or says so in a word not known here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,53 +34,6 @@ class Reading:
     links: bool = False
 
 
-_ENDINGS: Final[Mapping[str, str]] = {
-    "end": "end",
-    "length": "length",
-    "tool_use": "tool_use",
-    "filtered": "filtered",
-    "empty": "end",
-    "stop": "end",
-    "eos": "end",
-    "eos_token": "end",
-    "stop_sequence": "end",
-    "end_turn": "end",
-    "endoftext": "end",
-    "complete": "end",
-    "completed": "end",
-    "finish": "end",
-    "finished": "end",
-    "max_tokens": "length",
-    "max_length": "length",
-    "model_length": "length",
-    "tool_call": "tool_use",
-    "tool_calls": "tool_use",
-    "function_call": "tool_use",
-    "content_filter": "filtered",
-    "content_filtered": "filtered",
-    "guardrail_intervened": "filtered",
-    "guardrails": "filtered",
-    "refusal": "filtered",
-    "safety": "filtered",
-    "recitation": "filtered",
-    "language": "filtered",
-    "blocklist": "filtered",
-    "prohibited_content": "filtered",
-    "spii": "filtered",
-    "image_safety": "filtered",
-    "image_prohibited_content": "filtered",
-    "image_recitation": "filtered",
-    "model_armor": "filtered",
-    "error_toxic": "filtered",
-}
-"""Words for an ending, in lower case. Any other, as of a pause or an error, is no ending."""
-
-
-def stop_of(word: object) -> str:
-    """Return the stop that a provider's word, in whatever capitals, stands for."""
-    return _ENDINGS.get(word.lower(), UNFINISHED) if isinstance(word, str) else UNFINISHED
-
-
 def read(wire: str, body: JSON) -> Reading:
     """Return what a reply's JSON says.
 
@@ -96,22 +47,18 @@ def read(wire: str, body: JSON) -> Reading:
 
 
 def ended(response: Response) -> Response:
-    """Return `response` with a stop that is known, or `UNFINISHED`."""
-    stop = stop_of(response.stop_reason)
+    """Return `response`, whose body is whole, with a stop that is known, `UNKNOWN` or `UNFINISHED`."""
+    stop = stop_of(response.stop_reason) or "end"
     return response if stop == response.stop_reason else replace(response, stop_reason=stop, reply=b"")
-
-
-def unfinished(response: Response) -> Response:
-    """Return `response`, of which some candidate did not come to its end."""
-    return replace(response, stop_reason=UNFINISHED, reply=b"")
 
 
 def _chat(body: JSON) -> Reading:
     choices = [_with_reason(choice) for choice in body["choices"]]
     response = ended(openai.parse({**body, "choices": choices}))
     messages = [choice.get("message") or {} for choice in choices]
-    if UNFINISHED in [stop_of(choice["finish_reason"]) for choice in choices]:
-        response = unfinished(response)
+    words = worst([stop_of(choice["finish_reason"]) for choice in choices]) if choices else "end"
+    if words in (UNFINISHED, UNKNOWN):
+        response = replace(response, stop_reason=words, reply=b"")
     return Reading(response, any(map(_has_more, messages)))
 
 
@@ -119,41 +66,37 @@ def _with_reason(choice: JSON) -> JSON:
     if choice.get("finish_reason"):
         return choice
     details = choice.get("finish_details") or {}  # as early models with vision told it
-    return {**choice, "finish_reason": details.get("type")}
+    return {**choice, "finish_reason": details.get("type") or choice.get("stop_reason")}  # Bedrock's Mistral
 
 
 def _has_more(message: JSON) -> bool:
-    content = message.get("content")
-    return bool(message.get("audio") or message.get("images") or (isinstance(content, list) and content))
+    content, audio = message.get("content"), message.get("audio")
+    sounds = isinstance(audio, dict) and any(audio.values())  # Snowflake sends one that is empty
+    return bool(sounds or message.get("images") or (isinstance(content, list) and content))
 
 
 def _completions(body: JSON) -> Reading:
     choices = body["choices"]
-    stops = [stop_of(choice.get("finish_reason")) for choice in choices]
+    stops = [stop_of(choice.get("finish_reason") or choice.get("stop_reason")) for choice in choices]
     usage = openai.parse({"choices": [], "usage": body.get("usage")}).usage
     texts = [str(choice.get("text") or "") for choice in choices]
     response = Response(texts[0], worst(stops), usage, str(body.get("model", "")))
     return Reading(response, any(text.strip() for text in texts))
 
 
-def worst(stops: list[str]) -> str:
-    """Return, of how several candidates ended, what counts for the reply."""
-    for stop in (UNFINISHED, "filtered", "length", "tool_use"):
-        if stop in stops:
-            return stop
-    return "end" if stops else UNFINISHED
-
-
 def _messages(body: JSON) -> Reading:
     blocks = body["content"]
-    return Reading(ended(anthropic.parse(body)), any(block.get("type") == "image" for block in blocks))
+    return Reading(ended(anthropic.parse(body)), any(block.get("type") not in _SAYINGS for block in blocks))
+
+
+_SAYINGS: Final = ("text", "thinking", "redacted_thinking")
 
 
 def read_responses(body: JSON) -> Reading:
     """Return what a reply of OpenAI's responses says."""
     output = body["output"]
     parts = [part for item in output if item.get("type") == "message" for part in item.get("content") or ()]
-    calls = any(str(item.get("type", "")).endswith("_call") for item in output)
+    calls = any(_is_programs_call(item) for item in output)
     response = Response(
         text="".join(str(part.get("text", "")) for part in parts),
         stop_reason=_response_stop(body, calls=calls, refused=any("refusal" in part for part in parts)),
@@ -161,17 +104,34 @@ def read_responses(body: JSON) -> Reading:
         model=str(body.get("model", "")),
         list_price=body.get("service_tier") in (None, "auto", "default"),
     )
-    return Reading(response)
+    return Reading(response, any(item.get("type") not in ("message", "reasoning") for item in output))
+
+
+def _is_programs_call(item: JSON) -> bool:
+    """Tell whether an item is a call of a tool that the program runs."""
+    kind = item.get("type")
+    return kind in _PROGRAMS_CALLS or (kind == "tool_search_call" and item.get("execution") == "client")
+
+
+_PROGRAMS_CALLS: Final = (
+    "apply_patch_call",
+    "computer_call",
+    "custom_tool_call",
+    "function_call",
+    "local_shell_call",
+    "shell_call",
+)
 
 
 def _response_stop(body: JSON, *, calls: bool, refused: bool) -> str:
     reason = (body.get("incomplete_details") or {}).get("reason")
     if body.get("status") == "incomplete":
         return {"max_output_tokens": "length", "content_filter": "filtered"}.get(str(reason), UNFINISHED)
-    if body.get("status") != "completed":
-        return UNFINISHED
+    stop = stop_of(body.get("status")) or "end"  # a compaction has no status
+    if stop != "end":
+        return stop
     if refused:
-        return "filtered"
+        return "refused"
     return "tool_use" if calls else "end"
 
 
@@ -193,7 +153,7 @@ def read_gemini(body: JSON) -> Reading:
     stops = [stop_of(each.get("finishReason")) for each in candidates]
     if (body.get("promptFeedback") or {}).get("blockReason"):
         stops = ["filtered"]
-    stop = worst(stops)
+    stop = worst(stops, blank=UNFINISHED)
     if stop == "end" and any("functionCall" in part for part in parts):
         stop = "tool_use"
     response = Response(
@@ -203,7 +163,7 @@ def read_gemini(body: JSON) -> Reading:
         model=str(body.get("modelVersion", "")),
         list_price=(body.get("usageMetadata") or {}).get("serviceTier") in (None, "standard"),
     )
-    return Reading(response, any("inlineData" in part for part in parts))
+    return Reading(response, any("inlineData" in part or "functionCall" in part for part in parts))
 
 
 def _gemini_usage(usage: object) -> Usage:
@@ -227,7 +187,7 @@ def read_cohere(body: JSON) -> Reading:
     """Return what a reply of Cohere's chat says."""
     message = body.get("message") or {}
     blocks = message.get("content") or ()
-    stop = stop_of(body.get("finish_reason"))
+    stop = stop_of(body.get("finish_reason")) or "end"
     response = Response(
         text="".join(str(block.get("text", "")) for block in blocks),
         stop_reason="tool_use" if stop == "end" and message.get("tool_calls") else stop,
@@ -244,10 +204,37 @@ def cohere_usage(usage: object) -> Usage:
     )
 
 
+def read_cohere_v1(body: JSON) -> Reading:
+    """Return what a reply of Cohere's first chat says; of a stream, what its last event does."""
+    stop = stop_of(body.get("finish_reason")) or "end"
+    calls = body.get("tool_calls")
+    meta = body.get("meta") or {}
+    tokens = meta.get("tokens") or meta.get("billed_units")
+    response = Response(
+        text=str(body["text"] or ""),
+        stop_reason="tool_use" if stop == "end" and calls else stop,
+        usage=Usage(
+            count(tokens, "input_tokens"), count(tokens, "output_tokens"), count(meta, "cached_tokens")
+        ),
+    )
+    return Reading(response, bool(calls or body.get("search_queries")))
+
+
+def _chat_v1(body: JSON) -> Reading:
+    """Return what a reply of ``v1/chat`` says: Writer's has the form of OpenAI's chat."""
+    return _chat(body) if "choices" in body else read_cohere_v1(body)
+
+
+def read_complete(body: JSON) -> Reading:
+    """Return what a reply of Anthropic's text completions says; of a stream, what its last event does."""
+    stop = stop_of(body.get("stop_reason")) or "end"
+    return Reading(Response(str(body["completion"] or ""), stop, model=str(body.get("model") or "")))
+
+
 def read_ollama(body: JSON) -> Reading:
     """Return what a reply of Ollama says; of a stream, what its last event does."""
     message = body.get("message") or {}
-    stop = stop_of(body.get("done_reason", "stop")) if body.get("done") is True else UNFINISHED
+    stop = (stop_of(body.get("done_reason")) or "end") if body.get("done") is True else UNFINISHED
     response = Response(
         text=str(message.get("content") or body.get("response") or ""),
         stop_reason="tool_use" if stop == "end" and message.get("tool_calls") else stop,
@@ -276,10 +263,10 @@ _VECTOR_COUNTS: Final = (
 
 
 def _images(body: JSON) -> Reading:
-    data = body.get("data") or []
+    data = body.get("data") or body.get("images") or body.get("artifacts") or []
     usage = body.get("usage")
     response = Response("", "end", Usage(count(usage, "input_tokens"), count(usage, "output_tokens")))
-    return Reading(response, bool(data), any(each.get("url") for each in data))
+    return Reading(response, bool(data), any(isinstance(each, dict) and each.get("url") for each in data))
 
 
 def _transcript(body: JSON) -> Reading:
@@ -300,8 +287,15 @@ def _invoke(body: JSON) -> Reading:
     raise FormatError("a model's reply in a form that is not known")
 
 
+def _choices(body: JSON) -> Reading:
+    texts = any("text" in choice for choice in body["choices"])
+    return _completions(body) if texts else _chat(body)
+
+
 def _titan(body: JSON) -> Reading:
     results = body["results"]
+    if any("relevance_score" in each for each in results):  # Cohere's and Amazon's rerankers
+        return _any(body)
     stops = [stop_of(each.get("completionReason")) for each in results]
     written = sum(count(each, "tokenCount") for each in results)
     usage = Usage(count(body, "inputTextTokenCount"), written)
@@ -310,7 +304,14 @@ def _titan(body: JSON) -> Reading:
 
 def _llama(body: JSON) -> Reading:
     usage = Usage(count(body, "prompt_token_count"), count(body, "generation_token_count"))
-    return Reading(Response(str(body["generation"]), stop_of(body.get("stop_reason")), usage))
+    return Reading(Response(str(body["generation"]), stop_of(body.get("stop_reason")) or "end", usage))
+
+
+def _jurassic(body: JSON) -> Reading:
+    """Return what a reply of AI21's Jurassic says."""
+    found = body["completions"]
+    stops = [stop_of((each.get("finishReason") or {}).get("reason")) for each in found]
+    return Reading(Response(str(found[0]["data"]["text"]), worst(stops)))
 
 
 def _texts(field: str, reason: str) -> Callable[[JSON], Reading]:
@@ -324,19 +325,26 @@ def _texts(field: str, reason: str) -> Callable[[JSON], Reading]:
 _INVOKE_FORMS: Final[tuple[tuple[str, Callable[[JSON], Reading]], ...]] = (
     ("content", _messages),
     ("output", _converse),
-    ("choices", _chat),
+    ("choices", _choices),
+    ("completion", read_complete),
+    ("completions", _jurassic),
     ("results", _titan),
     ("generation", _llama),
     ("generations", _texts("generations", "finish_reason")),
     ("outputs", _texts("outputs", "stop_reason")),
     ("embedding", _vectors),
     ("embeddings", _vectors),
+    ("images", _images),
+    ("artifacts", _images),
+    ("text", read_cohere_v1),
 )
 
 READERS: Final[Mapping[str, Callable[[JSON], Reading]]] = {
     "any": _any,
     "chat": _chat,
+    "chat v1": _chat_v1,
     "cohere": read_cohere,
+    "complete": read_complete,
     "completions": _completions,
     "converse": _converse,
     "gemini": read_gemini,

@@ -51,7 +51,7 @@ def keep_parts(http: HttpCache, ask: Ask, reply: HttpReply, seconds: float) -> O
     opened = ask.opened
     parts = [*zip(opened.parts, ask.found, strict=True)]
     asked = list({part.material.key: part for part, found in parts if found is None}.values())
-    verdict = judge(opened.subject, reply, http.cache.keep)
+    verdict = judge(opened.subject, reply, http.rules.keep)
     pieces: list[bytes] = []
     if verdict.reason is None:
         try:
@@ -74,7 +74,7 @@ def keep_parts(http: HttpCache, ask: Ask, reply: HttpReply, seconds: float) -> O
 
 
 def _kept(http: HttpCache, part: Opened, reply: HttpReply, seconds: float) -> StoredReply:
-    verdict = judge(part.subject, reply, http.cache.keep)
+    verdict = judge(part.subject, reply, http.rules.keep)
     return http.put(part, reply, http.priced(part.subject, verdict.response, seconds))
 
 

@@ -118,9 +118,9 @@ class Tap:
     def _verdict(self, subject: Subject) -> Verdict:
         if self._decoder is None:
             return Verdict("encoding", "the body cannot be followed")
-        keep = self._http.cache.keep
+        keep = self._http.rules.keep
         if self._watch is not None:
-            return judge_stream(subject, self._status, self._watch, keep)
+            return judge_stream(self._status, self._watch, keep)
         verdict = judge(subject, HttpReply(self._status, self._headers, b"".join(self._pieces)), keep)
         if self._over or verdict.reason is not None:
             return verdict

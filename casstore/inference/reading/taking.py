@@ -18,7 +18,6 @@ from typing import Any, BinaryIO, Final, Protocol
 from casstore.catalog.records import Entry
 from casstore.digest import Key
 from casstore.errors import ConfigError, FormatError, IntegrityError, NotFoundError
-from casstore.inference.cache import Cache
 from casstore.inference.http.core import HttpCache
 from casstore.inference.http.exchange import HttpReply, media_type
 from casstore.inference.http.framing import framing_for
@@ -167,7 +166,7 @@ def take_exchange(http: HttpCache, target: Target, recorded: Recorded, taken: Ta
     if isinstance(found, Passed):
         taken.skip(found.reason, found.detail)
         return
-    verdict = _verdict(http.cache, found.subject, recorded)
+    verdict = _verdict(http, found.subject, recorded)
     if verdict.reason is not None:
         taken.skip(verdict.reason, verdict.detail)
         return
@@ -187,12 +186,12 @@ def _time_of(reply: HttpReply) -> int | None:
     return max(0, int(seconds * 1000))
 
 
-def _verdict(cache: Cache, subject: Subject, recorded: Recorded) -> Verdict:
+def _verdict(http: HttpCache, subject: Subject, recorded: Recorded) -> Verdict:
     reply = recorded.reply
     framing = framing_for(media_type(reply.headers)) if subject.streams else None
     if framing is None:
-        return judge(subject, reply, cache.keep)
+        return judge(subject, reply, http.rules.keep)
     watch = StreamWatch(subject.endpoint.wire, framing)
     watch.feed(reply.body)
     watch.end()
-    return judge_stream(subject, reply.status, watch, cache.keep)
+    return judge_stream(reply.status, watch, http.rules.keep)

@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from casstore.errors import ConfigError
 from casstore.inference.http.exchange import HttpReply, HttpRequest
 from casstore.inference.http.framing import AwsEvents, ServerSentEvents, framing_for
 from casstore.inference.http.judge import Verdict, judge, judge_stream
 from casstore.inference.http.material import Material, Rules, Subject, material
 from casstore.inference.http.streams import StreamWatch
+from casstore.inference.reasons import Keep, keep_of
 from casstore.inference.types import Usage
 from tests.inference.http.replies import CHAT, JSON, chat, chat_events, converse, gemini, message, sse
 
@@ -33,6 +35,10 @@ PATHS = {
     "invoke": "/model/m/invoke",
     "invoke stream": "/model/m/invoke-with-response-stream",
     "cohere": "/v2/chat",
+    "chat v1": "/v1/chat",
+    "complete": "/v1/complete",
+    "compact": "/v1/responses/compact",
+    "input tokens": "/v1/responses/input_tokens",
     "ollama": "/api/chat",
     "embeddings": "/v1/embeddings",
     "images": "/v1/images/generations",
@@ -57,6 +63,15 @@ def verdict(
     return judge(subject(wire, **body), HttpReply(status, {"content-type": kind}, content))
 
 
+FILTERED: JSON = {"reason": "content_filter"}
+
+
+def refusal(stop: str = "stop") -> JSON:
+    """Return a chat completion in which the model itself refuses."""
+    choice = {"message": {"content": None, "refusal": "I will not."}, "finish_reason": stop, "index": 0}
+    return chat() | {"choices": [choice]}
+
+
 RESPONSE: JSON = {
     "object": "response",
     "status": "completed",
@@ -71,6 +86,30 @@ RESPONSE: JSON = {
 }
 OLLAMA: JSON = {"model": "m", "message": {"content": "hi"}, "done": True, "done_reason": "stop"}
 
+COHERE_V1: JSON = {
+    "text": "hi",
+    "finish_reason": "COMPLETE",
+    "meta": {"tokens": {"input_tokens": 5, "output_tokens": 3}},
+}
+JURASSIC: JSON = {"completions": [{"data": {"text": "hi"}, "finishReason": {"reason": "endoftext"}}]}
+COMPACTED: JSON = {
+    "object": "response.compaction",
+    "output": [{"type": "compaction", "encrypted_content": "gAAA"}],
+    "usage": {"input_tokens": 5, "output_tokens": 3},
+}
+SNOWFLAKE: JSON = {
+    "choices": [
+        {
+            "finish_reason": "",
+            "message": {
+                "content": "4",
+                "refusal": "",
+                "audio": {"data": "", "id": ""},
+                "function_call": {"name": "", "arguments": ""},
+            },
+        }
+    ]
+}
 TITAN: JSON = {"outputText": "hi", "tokenCount": 3, "completionReason": "FINISH"}
 COHERE: JSON = {
     "finish_reason": "COMPLETE",
@@ -111,6 +150,37 @@ STORED: list[tuple[str, JSON, str, Usage]] = [
     ("ollama", OLLAMA | {"prompt_eval_count": 5, "eval_count": 3}, "end", Usage(5, 3)),
     ("embeddings", {"data": [{"embedding": "AAAA"}], "usage": {"prompt_tokens": 5}}, "end", Usage(5)),
     ("images", {"data": [{"b64_json": "AAAA"}]}, "end", Usage()),
+    ("chat", refusal(), "refused", Usage(5, 3, 2, 1)),
+    ("chat", SNOWFLAKE, "end", Usage()),
+    ("chat", chat("hi", None), "end", Usage(5, 3, 2, 1)),
+    ("completions", {"choices": [{"text": "hi", "log_probs": None}]}, "end", Usage()),
+    ("responses", RESPONSE | {"status": "complete"}, "end", Usage(5, 3, 2, 1)),
+    (
+        "responses",
+        RESPONSE | {"output": [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}]},
+        "refused",
+        Usage(5, 3, 2, 1),
+    ),
+    ("responses", RESPONSE | {"output": [{"type": "tool_search_call"}]}, "end", Usage(5, 3, 2, 1)),
+    (
+        "responses",
+        RESPONSE | {"output": [{"type": "tool_search_call", "execution": "client"}]},
+        "tool_use",
+        Usage(5, 3, 2, 1),
+    ),
+    ("compact", COMPACTED, "end", Usage(5, 3)),
+    ("input tokens", {"object": "response.input_tokens", "input_tokens": 18}, "end", Usage()),
+    ("chat v1", COHERE_V1, "end", Usage(5, 3)),
+    ("chat v1", COHERE_V1 | {"text": "", "tool_calls": [{"name": "f"}]}, "tool_use", Usage(5, 3)),
+    ("chat v1", chat(), "end", Usage(5, 3, 2, 1)),
+    ("complete", {"completion": " hi", "stop_reason": "stop_sequence"}, "end", Usage()),
+    ("invoke", {"completion": " hi", "stop_reason": "stop_sequence"}, "end", Usage()),
+    ("invoke", JURASSIC, "end", Usage()),
+    ("invoke", {"choices": [{"text": "hi", "stop_reason": "stop"}]}, "end", Usage()),
+    ("invoke", {"choices": [{"message": {"content": "hi"}, "stop_reason": "stop"}]}, "end", Usage()),
+    ("invoke", COHERE_V1 | {"meta": None}, "end", Usage()),
+    ("invoke", {"images": ["AAAA"], "error": None}, "end", Usage()),
+    ("invoke", {"results": [{"index": 0, "relevance_score": 0.5}]}, "end", Usage()),
     ("transcript", {"text": "hi"}, "end", Usage()),
 ]  # fmt: skip
 
@@ -151,14 +221,21 @@ NOT_STORED: list[tuple[str, str, JSON | bytes]] = [
     ("filtered", "gemini", gemini(stop="SAFETY")),
     ("filtered", "gemini", {"promptFeedback": {"blockReason": "OTHER"}}),
     ("filtered", "converse", converse(stop="guardrail_intervened")),
-    ("filtered", "responses", RESPONSE | {"output": [{"type": "message", "content": [{"refusal": "no"}]}]}),
-    ("unfinished", "chat", chat("hm", None)),
+    ("filtered", "responses", RESPONSE | {"status": "incomplete", "incomplete_details": FILTERED}),
+    ("filtered", "chat", refusal("content_filter")),
+    ("ending", "chat", chat("hm", "a new word")),
+    ("ending", "gemini", gemini(stop="MALFORMED_FUNCTION_CALL")),
+    ("ending", "gemini", gemini(stop="UNEXPECTED_TOOL_CALL")),
+    ("ending", "converse", converse(stop="malformed_model_output")),
+    ("empty", "chat", chat("", "")),
     ("unfinished", "chat", chat("hm", "error")),
-    ("unfinished", "messages", message("hm", "pause_turn")),
+    ("ending", "messages", message("hm", "pause_turn")),
     ("unfinished", "responses", RESPONSE | {"status": "in_progress"}),
     ("unfinished", "responses", RESPONSE | {"status": "failed"}),
     ("unfinished", "responses", RESPONSE | {"status": "queued", "output": []}),
-    ("unfinished", "gemini", gemini(stop="MALFORMED_FUNCTION_CALL")),
+    ("unfinished", "gemini", gemini(stop="")),
+    ("unfinished", "chat v1", COHERE_V1 | {"finish_reason": "ERROR"}),
+    ("unfinished", "chat", chat("hm", "abort")),
     ("unfinished", "ollama", OLLAMA | {"done": False}),
     ("links", "images", {"data": [{"url": "https://expires.example/1"}]}),
 ]
@@ -170,31 +247,80 @@ def test_what_is_no_whole_answer_is_not_stored(reason: str, wire: str, reply: JS
     assert verdict(wire, reply).reason == reason
 
 
+@pytest.mark.parametrize("limit", [{}, {"max_tokens": 9}], ids=["no limit", "limit"])
 @pytest.mark.parametrize(
-    ("wire", "reply", "limit"),
+    ("wire", "reply"),
     [
-        ("chat", chat(stop="length"), {"max_completion_tokens": 9}),
-        ("messages", message(stop="max_tokens"), {"max_tokens": 9}),
-        ("gemini", gemini(stop="MAX_TOKENS"), {"generationConfig": {"maxOutputTokens": 9}}),
-        ("converse", converse(stop="max_tokens"), {"inferenceConfig": {"maxTokens": 9}}),
-        ("ollama", OLLAMA | {"done_reason": "length"}, {"options": {"num_predict": 9}}),
+        ("chat", chat(stop="length")),
+        ("completions", {"choices": [{"text": "hi", "finish_reason": "length"}]}),
+        ("messages", message(stop="max_tokens")),
+        ("messages", message(stop="model_context_window_exceeded")),
+        ("gemini", gemini(stop="MAX_TOKENS")),
+        ("converse", converse(stop="max_tokens")),
+        ("ollama", OLLAMA | {"done_reason": "length"}),
+        ("invoke", {"completion": "hi", "stop_reason": "max_tokens"}),
         (
             "responses",
             RESPONSE | {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
-            {"max_output_tokens": 9},
         ),
     ],
 )
-def test_a_truncation_is_stored_when_its_limit_is_in_the_request(wire: str, reply: JSON, limit: JSON) -> None:
-    """Another day's default limit would give another answer."""
-    assert verdict(wire, reply).reason == "truncated"
-    assert verdict(wire, reply, **limit).reason is None
+def test_a_truncation_is_stored(wire: str, reply: JSON, limit: JSON) -> None:
+    """Asked again it would be cut off again, by the limit of the request or by the provider's own."""
+    found = verdict(wire, reply, **limit)
+    assert (found.reason, found.response.stop_reason) == (None, "length")
 
 
-def test_empty_and_filtered_answers_are_kept_on_request() -> None:
-    """By the cache's `keep`."""
-    filtered = HttpReply(200, {}, json.dumps(chat("hm", "content_filter")).encode())
-    assert judge(subject("chat"), filtered, {"filtered"}).reason is None
+KEPT: list[tuple[Keep, str, JSON | bytes, str]] = [
+    ("filtered", "chat", chat("hm", "content_filter"), "application/json"),
+    ("empty", "chat", chat(""), "application/json"),
+    ("ending", "gemini", gemini(stop="UNEXPECTED_TOOL_CALL"), "application/json"),
+    ("ending", "messages", message("hm", "pause_turn"), "application/json"),
+    ("links", "images", {"data": [{"url": "https://expires.example/1"}]}, "application/json"),
+    ("form", "chat", {"contentType": "application/json"}, "application/json"),
+    ("form", "chat", b"method=POST", "text/plain"),
+]
+
+
+@pytest.mark.parametrize(("reason", "wire", "reply", "kind"), KEPT)
+def test_each_reason_can_be_overruled(reason: Keep, wire: str, reply: JSON | bytes, kind: str) -> None:
+    """By its own word in the cache's `keep`, or by all of them, and by no other."""
+    content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+    told = HttpReply(200, {"content-type": kind}, content)
+    assert judge(subject(wire), told).reason == reason
+    assert judge(subject(wire), told, keep_of("all") - {reason}).reason == reason
+    assert judge(subject(wire), told, {reason}).reason is None
+
+
+NEVER: list[tuple[str, str, JSON | bytes, str]] = [
+    ("error", "chat", {"error": {"message": "no"}}, "application/json"),
+    ("unfinished", "responses", RESPONSE | {"status": "queued", "output": []}, "application/json"),
+    ("unfinished", "responses", RESPONSE | {"status": "in_progress"}, "application/json"),
+    ("unfinished", "chat", chat("hm", "error"), "application/json"),
+    ("form", "chat", b"<html>log in</html>", "text/html"),
+    ("form", "chat", b"  <!doctype html>", "text/plain"),
+    ("form", "chat", {"detail": "not found"}, "application/json"),
+    ("form", "chat", {"status": "pending"}, "application/json"),
+    ("form", "chat", b"", "application/json"),
+]
+
+
+@pytest.mark.parametrize(("reason", "wire", "reply", "kind"), NEVER)
+def test_what_is_no_answer_is_stored_by_no_switch(
+    reason: str, wire: str, reply: JSON | bytes, kind: str
+) -> None:
+    """An error, an answer that goes on, a page in place of an answer."""
+    content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+    assert (
+        judge(subject(wire), HttpReply(200, {"content-type": kind}, content), keep_of("all")).reason == reason
+    )
+
+
+def test_a_word_that_no_reason_has_is_told() -> None:
+    """With those that there are; one word stands for itself."""
+    assert keep_of("search") == {"search"}
+    with pytest.raises(ConfigError, match=r"'web'; there are all, code, "):
+        keep_of({"search", "web"})
 
 
 def test_audio_is_judged_by_its_type() -> None:
@@ -266,6 +392,34 @@ STREAMS: list[tuple[str, str, list[bytes]]] = [
         ],
     ),
     ("completions", SSE, [sse({"choices": [{"text": "hi", "finish_reason": "stop"}]}), sse("[DONE]")]),
+    ("completions", SSE, [sse({"choices": [{"text": "hi"}]}), sse("[DONE]")]),
+    ("chat", SSE, [sse({"choices": [{"index": 0, "delta": {"content": "hi"}}]}), sse("[DONE]")]),
+    ("chat v1", SSE, [sse(event) for event in chat_events("h", "i")[:-1]]),
+    (
+        "chat v1",
+        NDJSON,
+        [
+            lines({"event_type": "stream-start", "is_finished": False}),
+            lines({"event_type": "text-generation", "text": "hi"}),
+            lines({"event_type": "stream-end", "finish_reason": "COMPLETE", "response": COHERE_V1}),
+        ],
+    ),
+    (
+        "complete",
+        SSE,
+        [
+            sse({"type": "completion", "completion": "h", "stop_reason": None}, named=True),
+            sse({"type": "completion", "completion": "i", "stop_reason": "stop_sequence"}, named=True),
+        ],
+    ),
+    (
+        "invoke stream",  # of Claude's text completions
+        AWS,
+        [
+            invoked({"type": "completion", "completion": "hi", "stop_reason": None}),
+            invoked({"type": "completion", "completion": "", "stop_reason": "stop_sequence"} | METRICS),
+        ],
+    ),
     (
         "invoke stream",  # of Amazon's own models
         AWS,
@@ -297,7 +451,7 @@ def watched(wire: str, kind: str, pieces: list[bytes], *, end: bool = True) -> V
         watch.feed(piece)
     if end:
         watch.end()
-    return judge_stream(about, 200, watch)
+    return judge_stream(200, watch)
 
 
 @pytest.mark.parametrize(("wire", "kind", "pieces"), STREAMS, ids=IDS)
@@ -326,7 +480,7 @@ CANDIDATE: JSON = {"content": {"parts": [{"text": "x"}]}}
 
 @pytest.mark.parametrize(
     ("second", "reason"),
-    [("stop", None), ("length", "truncated"), (None, "unfinished"), ("a new word", "unfinished")],
+    [("stop", None), ("length", None), (None, "unfinished"), ("a new word", "ending")],
 )
 @pytest.mark.parametrize("wire", ["chat", "completions", "gemini"])
 def test_of_several_candidates_the_one_that_ended_worst_counts(
@@ -386,8 +540,9 @@ def test_what_a_stream_used_is_read() -> None:
     pieces = [sse(event) for event in chat_events("hi")]
     assert watched("chat", SSE, pieces).response.usage == Usage(5, 3, 2, 1)
     assert watched("messages", SSE, STREAMS[2][2]).response.usage == Usage(5, 3)
-    for row in (8, 9, 12):
-        assert watched("invoke stream", AWS, STREAMS[row][2]).response.usage == Usage(5, 3)
+    for wire, kind, pieces in STREAMS:
+        if wire == "invoke stream":
+            assert watched(wire, kind, pieces).response.usage == Usage(5, 3)
 
 
 ROWS = st.lists(

@@ -15,6 +15,7 @@ from casstore.inference.http.exchange import HttpRequest
 from casstore.inference.http.holes import filled
 from casstore.inference.http.material import Material, Passed, Rules, material
 from casstore.inference.policy import Settings
+from casstore.inference.reasons import keep_of
 from tests.credentials import SECRET
 from tests.inference.http.replies import CHAT, JSON
 
@@ -319,44 +320,99 @@ def test_what_is_no_secret_stays_readable() -> None:
     assert told(asked(body=body))["body"] == body
 
 
-STATE: list[tuple[str, JSON]] = [
-    (OPENAI, {"web_search_options": {"size": 1}}),
-    (OPENAI, {"web_search_options": {}}),
-    (OPENAI, {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}),
-    (OPENAI, {"tools": [{"type": "live_search"}]}),
-    ("https://api.mistral.ai/v1/agents/completions", {"agent_id": "ag_1"}),
-    ("https://api.openai.com/v1/responses", {"input": [{"type": "item_reference", "id": "rs_1"}]}),
-    ("https://api.openai.com/v1/responses", {"tools": [{"type": "tool_search"}]}),
-    (OPENAI, {"model": "gpt-4o-search-preview"}),
-    (OPENAI, {"model": "openai/gpt-4o:online"}),
-    ("https://api.openai.com/v1/responses", {"previous_response_id": "resp_1"}),
-    ("https://api.openai.com/v1/responses", {"conversation": "conv_1"}),
-    ("https://api.openai.com/v1/responses", {"background": True}),
-    ("https://api.openai.com/v1/responses", {"prompt": {"id": "pmpt_1"}}),
-    ("https://api.openai.com/v1/responses", {"tools": [{"type": "web_search_preview"}]}),
-    ("https://api.openai.com/v1/responses", {"tools": [{"type": "code_interpreter", "container": {}}]}),
-    ("https://api.openai.com/v1/responses", {"tools": [{"type": "mcp", "server_url": "x"}]}),
-    ("https://api.openai.com/v1/responses", {"input": [{"content": [{"file_id": "file-1"}]}]}),
-    (ANTHROPIC, {"container": "container_1"}),
-    (ANTHROPIC, {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
-    (ANTHROPIC, {"tools": [{"type": "code_execution_20250522", "name": "code_execution"}]}),
-    (ANTHROPIC, {"messages": [{"content": [{"source": {"type": "file", "file_id": "f"}}]}]}),
-    (GEMINI, {"tools": [{"googleSearch": {}}]}),
-    (GEMINI, {"tools": [{"code_execution": {}}]}),
-    (GEMINI, {"tools": [{"functionDeclarations": [], "googleMaps": {}}]}),
-    (GEMINI, {"tools": [{"whateverComes": {}}]}),
-    (BEDROCK, {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}}),
-    (BEDROCK.replace("vendor.model-v1%3A0", "arn%3Aaws%3Abedrock%3Ax%3A1%3Aprompt%2FP"), {"model": ""}),
-    (GEMINI, {"contents": [{"parts": [{"fileData": {"fileUri": "https://x/files/1"}}]}]}),
-    (GEMINI, {"cachedContent": "cachedContents/1"}),
-    (AZURE, {"data_sources": [{"type": "azure_search"}]}),
+RESPONSES = "https://api.openai.com/v1/responses"
+WRITER = "https://api.writer.com/v1/chat"
+PROMPT = "arn%3Aaws%3Abedrock%3Ax%3A1%3Aprompt%2FP"
+
+STATE: list[tuple[str, str, JSON]] = [
+    ("search", OPENAI, {"web_search_options": {"size": 1}}),
+    ("search", OPENAI, {"web_search_options": {}}),
+    ("state", OPENAI, {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}),
+    ("search", OPENAI, {"tools": [{"type": "live_search"}]}),
+    ("state", "https://api.mistral.ai/v1/agents/completions", {"agent_id": "ag_1"}),
+    ("state", RESPONSES, {"input": [{"type": "item_reference", "id": "rs_1"}]}),
+    ("search", OPENAI, {"model": "gpt-4o-search-preview"}),
+    ("search", OPENAI, {"model": "openai/gpt-4o:online"}),
+    ("state", RESPONSES, {"previous_response_id": "resp_1"}),
+    ("state", RESPONSES, {"conversation": "conv_1"}),
+    ("state", RESPONSES, {"background": True}),
+    ("state", RESPONSES, {"prompt": {"id": "pmpt_1"}}),
+    ("search", RESPONSES, {"tools": [{"type": "web_search_preview"}]}),
+    ("code", RESPONSES, {"tools": [{"type": "code_interpreter", "container": {}}]}),
+    ("mcp", RESPONSES, {"tools": [{"type": "mcp", "server_url": "x"}]}),
+    ("files", RESPONSES, {"input": [{"content": [{"file_id": "file-1"}]}]}),
+    ("code", ANTHROPIC, {"container": "container_1"}),
+    ("search", ANTHROPIC, {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+    ("code", ANTHROPIC, {"tools": [{"type": "code_execution_20250522", "name": "code_execution"}]}),
+    ("files", ANTHROPIC, {"messages": [{"content": [{"source": {"type": "file", "file_id": "f"}}]}]}),
+    ("search", GEMINI, {"tools": [{"googleSearch": {}}]}),
+    ("code", GEMINI, {"tools": [{"code_execution": {}}]}),
+    ("search", GEMINI, {"tools": [{"functionDeclarations": [], "googleMaps": {}}]}),
+    ("tools", GEMINI, {"tools": [{"whateverComes": {}}]}),
+    ("search", BEDROCK, {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}}),
+    ("state", BEDROCK.replace("vendor.model-v1%3A0", PROMPT), {"model": ""}),
+    ("files", GEMINI, {"contents": [{"parts": [{"fileData": {"fileUri": "https://x/files/1"}}]}]}),
+    ("files", GEMINI, {"cachedContent": "cachedContents/1"}),
+    ("search", AZURE, {"data_sources": [{"type": "azure_search"}]}),
+    ("images", RESPONSES, {"tools": [{"type": "image_generation"}]}),
+    ("code", RESPONSES, {"tools": [{"type": "shell"}]}),
+    ("mcp", ANTHROPIC, {"mcp_servers": [{"type": "url", "url": "https://mcp.example"}]}),
+    ("search", ANTHROPIC, {"tools": [{"type": "web_fetch_20250910", "name": "web_fetch"}]}),
+    ("files", GEMINI, {"tools": [{"fileSearch": {"fileSearchStoreNames": ["x"]}}]}),
+    ("files", WRITER, {"tools": [{"type": "graph", "function": {"graph_ids": ["g"]}}]}),
+    ("search", "https://api.cohere.com/v1/chat", {"connectors": [{"id": "web-search"}]}),
 ]
 
 
-@pytest.mark.parametrize(("url", "more"), STATE, ids=[str(row[1])[:60] for row in STATE])
-def test_what_leans_on_the_provider_passes_by(url: str, more: JSON) -> None:
+IDS = [f"{row[0]} {row[2]}"[:60] for row in STATE]
+
+
+@pytest.mark.parametrize(("reason", "url", "more"), STATE, ids=IDS)
+def test_what_leans_on_the_provider_passes_by(reason: str, url: str, more: JSON) -> None:
     """An earlier conversation, a file, a search, code that is run: tomorrow's answer may be another."""
-    assert passed(asked(url, {**CHAT, **more})) == "state"
+    assert passed(asked(url, {**CHAT, **more})) == reason
+
+
+@pytest.mark.parametrize(("reason", "url", "more"), STATE, ids=IDS)
+def test_keep_overrules_the_reason_for_which_a_request_passes_by(reason: str, url: str, more: JSON) -> None:
+    """Its own word does, and no other; a response in the background is no answer, so nothing stores it."""
+    request = asked(url, {**CHAT, **more})
+    assert passed(request, keep=keep_of("all") - {reason}) == reason
+    if "background" in more:
+        assert passed(request, keep=keep_of("all")) == reason
+    else:
+        assert told(request, keep=frozenset({reason}))
+
+
+def test_every_reason_of_a_request_must_be_overruled() -> None:
+    """A search and an MCP server: each has a word."""
+    request = asked(ANTHROPIC, {**CHAT, "tools": [{"type": "web_search_1"}, {"type": "mcp"}]})
+    assert passed(request, keep=frozenset({"search"})) == "mcp"
+    assert passed(request, keep=frozenset({"mcp"})) == "search"
+    assert told(request, keep=frozenset({"mcp", "search"}))
+
+
+@pytest.mark.parametrize(
+    ("url", "tools"),
+    [
+        (RESPONSES, [{"type": "tool_search"}]),
+        (RESPONSES, [{"type": "tool_search", "execution": "client"}]),
+        (RESPONSES, [{"type": "shell", "environment": {"type": "local"}}]),
+        (ANTHROPIC, [{"type": "tool_search_tool_bm25_20251119", "name": "tool_search_tool_bm25"}]),
+        (ANTHROPIC, [{"type": "tool_search_tool_regex_20251119", "name": "tool_search_tool_regex"}]),
+    ],
+    ids=str,
+)
+def test_a_search_of_the_requests_own_tools_has_a_key(url: str, tools: list[JSON]) -> None:
+    """All that is searched stands in the request; so does a tool whose place is the program."""
+    assert key(url, {**CHAT, "tools": tools})
+    assert passed(asked(url, {**CHAT, "tools": [*tools, {"type": "web_search"}]})) == "search"
+
+
+def test_a_count_of_tokens_uses_no_tool() -> None:
+    """No model runs, so no search does."""
+    url = ANTHROPIC + "/count_tokens"
+    assert key(url, {**CHAT, "tools": [{"type": "web_search_20250305", "name": "web_search"}]})
 
 
 def test_a_tool_of_the_programs_own_is_no_state() -> None:
@@ -382,7 +438,7 @@ def test_the_background_of_an_image_is_no_state() -> None:
         ("POST", "/v1/batches"),
         ("POST", "/v1/threads/t/runs"),
         ("GET", "/v1/responses/resp_1"),
-        ("POST", "/v1/responses/compact"),
+        ("POST", "/v1/responses/resp_1/cancel"),
         ("DELETE", "/v1/chat/completions"),
         ("GET", "/v1/chat/completions"),
     ],
@@ -396,7 +452,9 @@ def test_an_endpoint_can_be_made_known() -> None:
     """For a gateway with paths of its own."""
     request = asked("https://gateway.example/ask")
     assert passed(request) == "endpoint"
-    assert told(request, endpoints={"/ask": "chat/completions"})["path"] == "/ask"
+    for like in ("chat/completions", "chat"):
+        assert told(request, endpoints={"/ask": like})["path"] == "/ask"
+    assert told(request, endpoints={"ask": "messages", "/ask": "chat"})["path"] == "/ask"
 
 
 def test_a_stream_passes_by_unless_it_is_to_be_recorded() -> None:

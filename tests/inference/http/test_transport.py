@@ -124,7 +124,7 @@ def test_what_has_no_key_passes_unchanged(asker: Asker, loopback: Loopback, url:
         assert found.content == loopback.reply.body
         assert "x-casstore" not in found.headers
     assert asker.request("GET", loopback.url + "/v1/models").status_code == 200
-    assert cache.reasons() == {"uncached_state": 2, "uncached_endpoint": 1}
+    assert cache.reasons() == {"uncached_search": 2, "uncached_endpoint": 1}
     assert (cache.stats().calls, cache.stats().uncached, cache.stats().input_spent) == (2, 2, 10)
     assert loopback.seen[0].headers["accept-encoding"].startswith("gzip")
 

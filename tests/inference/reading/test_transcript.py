@@ -319,7 +319,7 @@ def taken(interaction: dict[str, Any]) -> tuple[str, str, list[Turn], list[Turn]
         watch = StreamWatch(found.subject.endpoint.wire, framing)
         watch.feed(reply.body)
         watch.end()
-        verdict = judge_stream(found.subject, reply.status, watch)
+        verdict = judge_stream(reply.status, watch)
     if verdict.reason is not None:
         return None
     answer = read_answer(encode(reply, verdict.response))

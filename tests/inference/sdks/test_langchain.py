@@ -65,26 +65,50 @@ def test_tool_calls_survive(chat: Any, provider: Provider) -> None:
 
 
 @pytest.mark.parametrize(
-    "more",
+    ("reason", "more"),
     [
-        {"tools": [{"type": "web_search"}]},
-        {"tools": [{"google_search": {}}]},
-        {"previous_response_id": "resp_1"},
-        {"web_search_options": {}},
-        {"conversation": "conv_1"},
-        {"container": {"id": "c"}},
-        {"background": True},
+        ("search", {"tools": [{"type": "web_search"}]}),
+        ("search", {"tools": [{"google_search": {}}]}),
+        ("state", {"previous_response_id": "resp_1"}),
+        ("search", {"web_search_options": {}}),
+        ("state", {"conversation": "conv_1"}),
+        ("code", {"container": {"id": "c"}}),
+        ("state", {"background": True}),
     ],
     ids=str,
 )
-def test_what_leans_on_the_provider_passes(chat: Any, cache: Cache, more: dict[str, Any]) -> None:
-    """A tool that it runs, an earlier answer that it keeps; each call is counted once."""
+def test_what_leans_on_the_provider_passes(
+    chat: Any, cache: Cache, reason: str, more: dict[str, Any]
+) -> None:
+    """A tool that it runs, an earlier answer that it keeps; each call is counted once, under its reason."""
     kept = CasstoreCache(cache)
     described = chat._get_llm_string(**more)
     assert kept.lookup("hello", described) is None
     kept.update("hello", described, [ChatGeneration(message=AIMessage("hi"))])
     assert kept.lookup("hello", described) is None
-    assert cache.reasons() == {"uncached_state": 2}
+    assert cache.reasons() == {f"uncached_{reason}": 2}
+
+
+@pytest.mark.parametrize(
+    ("keep", "more", "kept"),
+    [
+        ({"search"}, {"web_search_options": {}}, True),
+        ({"search"}, {"tools": [{"type": "web_search"}]}, True),
+        ({"search"}, {"tools": [{"type": "mcp"}, {"type": "web_search"}]}, False),
+        ("all", {"tools": [{"type": "mcp"}], "container": {"id": "c"}}, True),
+        ("all", {"background": True}, False),
+    ],
+    ids=str,
+)
+def test_a_reason_can_be_overruled(
+    chat: Any, folder: Path, keep: Any, more: dict[str, Any], kept: bool
+) -> None:
+    """Each reason that a description has must be; an answer in the background is none."""
+    with Cache(folder, keep=keep) as cache:
+        answers = CasstoreCache(cache)
+        described = chat._get_llm_string(**more)
+        answers.update("hello", described, [ChatGeneration(message=AIMessage("hi"))])
+        assert (answers.lookup("hello", described) is not None) is kept
 
 
 @pytest.mark.parametrize(
@@ -120,7 +144,7 @@ def test_clear_forgets_what_langchain_stored_and_nothing_else(
     assert provider.calls == 3
 
 
-@pytest.mark.parametrize("outcome", ["truncated", "filtered", "empty"])
+@pytest.mark.parametrize("outcome", ["filtered", "empty"])
 def test_answers_that_are_not_whole_are_not_stored(chat: Any, provider: Provider, outcome: str) -> None:
     """The same answers pass by as over HTTP."""
     provider.script.append(outcome)
@@ -129,10 +153,11 @@ def test_answers_that_are_not_whole_are_not_stored(chat: Any, provider: Provider
     assert provider.calls == 2
 
 
-def test_a_truncation_whose_limit_is_set_is_stored(cache: Cache, provider: Provider, chat: Any) -> None:
-    """With the token limit in the model's settings, the cut answer is the answer."""
+@pytest.mark.parametrize("limit", [{"max_tokens": 2}, {}], ids=["limit", "no limit"])
+def test_a_truncation_is_stored(cache: Cache, provider: Provider, chat: Any, limit: dict[str, int]) -> None:
+    """With a token limit in the model's settings or without one, the cut answer is the answer."""
     provider.script.append("truncated")
-    limited = model(provider, max_tokens=2)
+    limited = model(provider, **limit)
     assert limited.invoke("hello").content == limited.invoke("hello").content
     assert provider.calls == 1
 
