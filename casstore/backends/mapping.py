@@ -1,47 +1,24 @@
-"""Errors of the system and of drivers as casstore's own.  Floor: backends.
+"""Errors of the system and of storage drivers as casstore's own: the one place that decides their type.
 
-The one place that decides what an errno or an HTTP status means to a caller, by type and code, never by text.
-It knows nothing of S3; the module `s3_errors` does, and comes here with what is left.
+By errno, HTTP status and class, never by text; the words are in `reasons`. Must not know S3: `s3_errors`
+does, and calls this module for the rest.
 """
 
 from __future__ import annotations
 
 import errno
 
+from casstore.backends.reasons import Reason, of_connection, of_os_error, of_status, quote
 from casstore.errors import BackendError, CasstoreError, ExistsError, IntegrityError, NotFoundError
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR})
-_PASSING = frozenset(
-    {
-        errno.EAGAIN,
-        errno.EBUSY,
-        errno.ECONNABORTED,
-        errno.ECONNREFUSED,
-        errno.ECONNRESET,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.EIO,
-        errno.EMFILE,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.ENFILE,
-        errno.EPIPE,
-        errno.ESTALE,
-        errno.ETIMEDOUT,
-    }
-)
-_ADVICE = {
-    errno.ENOSPC: "the disk is full: free some space, or lower max_size and evict",
-    errno.EDQUOT: "the disk quota is used up: free some space, or lower max_size and evict",
-    errno.EACCES: "permission denied: check who owns the folder and its mode",
-    errno.EPERM: "the operation is not permitted: check who owns the folder and its mode",
-    errno.EROFS: "the file system is mounted read-only",
-    errno.ENOTDIR: "a file is where a folder should be",
-}
 _MISSING_STATUS = frozenset({404, 410})
 _PRECONDITION_FAILED = 412
 _PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """Timeouts, conflicts of concurrent requests, throttling, and servers in trouble."""
+
+_STATUSES = range(300, 600)
+_UNKNOWN = "check the remote's URL, and the settings and version of its driver"
 
 
 def from_os_error(error: OSError, action: str, name: str, url: str) -> CasstoreError:
@@ -57,23 +34,33 @@ def from_os_error(error: OSError, action: str, name: str, url: str) -> CasstoreE
         return taken(name, url)
     if action == "read" and (error.errno in _MISSING or isinstance(error, FileNotFoundError)):
         return missing(name, url)
-    passing = error.errno in _PASSING or isinstance(error, (TimeoutError, ConnectionError))
-    return failed(action, name, url, _reason(error), transient=passing)
+    return because(of_os_error(error), action, name, url)
 
 
 def from_driver_error(error: Exception, action: str, name: str, url: str) -> CasstoreError:
     """Return the error to raise in place of whatever an fsspec driver raised."""
+    status = _status(error)
+    if status is not None:
+        return from_status(status, action, name, url, of_status(status, quote(error)).text)
     if isinstance(error, OSError):
         return from_os_error(error, action, name, url)
     if isinstance(error, NotImplementedError):
-        return failed(action, name, url, f"this kind of storage cannot {action}")
-    reason = f"{type(error).__name__}: {error}"
-    # Drivers for HTTP services keep the status under one of these names.
+        return failed(action, name, url, f"this kind of storage cannot {action}: use another for this store")
+    if isinstance(error, MemoryError):
+        return failed(action, name, url, "no memory is left: close some programs, and try again")
+    reason = of_connection(error)
+    if reason is not None:
+        return because(reason, action, name, url)
+    return failed(action, name, url, f"the storage driver failed{quote(error)}: {_UNKNOWN}")
+
+
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status of `error`; drivers keep it under one of these names, the newest first."""
     for attribute in ("status", "status_code", "code"):
         status = getattr(error, attribute, None)
         if isinstance(status, int):
-            return from_status(status, action, name, url, reason)
-    return failed(action, name, url, reason)
+            return status if status in _STATUSES else None
+    return None
 
 
 def from_status(status: int, action: str, name: str, url: str, reason: str) -> CasstoreError:
@@ -83,6 +70,11 @@ def from_status(status: int, action: str, name: str, url: str, reason: str) -> C
     if status == _PRECONDITION_FAILED:
         return taken(name, url)
     return failed(action, name, url, reason, transient=status in _PASSING_STATUS)
+
+
+def because(reason: Reason, action: str, name: str, url: str) -> BackendError:
+    """Return the error for what failed for `reason`."""
+    return failed(action, name, url, reason.text, transient=reason.transient)
 
 
 def missing(name: str, url: str) -> NotFoundError:
@@ -105,10 +97,3 @@ def short_range(name: str, url: str, start: int, length: int, got: int) -> Integ
     return IntegrityError(
         f"{name} in {url} is too short: {length} bytes from {start} were asked for, {got} are there"
     )
-
-
-def _reason(error: OSError) -> str:
-    advice = _ADVICE.get(error.errno or 0)
-    if advice is None and isinstance(error, PermissionError):
-        advice = _ADVICE[errno.EACCES]
-    return advice or error.strerror or str(error) or type(error).__name__

@@ -20,7 +20,7 @@ _REFUSED = "the AWS credentials are not valid or have expired: renew them, or ch
 _BUCKET_NAME = "S3 accepts no bucket of that name: correct the remote's URL"
 _FULL = "the storage is full or its quota is used up: free some space, or ask its operator for more"
 _REASONS = {
-    "AccountProblem": "the AWS account has a problem: its owner can ask AWS Support what it is",
+    "AccountProblem": "the AWS account has a problem: ask AWS Support, as its owner, what it is",
     "AllAccessDisabled": "access to the bucket is disabled: ask its owner to enable it, or use another",
     "EntityTooLarge": "S3 accepts no object of that size: store the file in smaller ones",
     "ExpiredToken": _REFUSED,
@@ -231,6 +231,6 @@ def _archived(details: Mapping[str, Any], request: Request) -> str:
     kind = details.get("StorageClass") or details.get("AccessTier")
     bucket, _, key = request.object.partition("/")
     return (
-        f"the object is archived{f' ({kind})' if kind else ''}, and cannot be read before it is restored:"
+        f"the object is archived{f' ({kind})' if kind else ''}: restore it, then try again:"
         f" aws s3api restore-object --bucket {bucket} --key {key} --restore-request Days=7"
     )

@@ -262,11 +262,11 @@ def test_read_opens_one_file_and_reads_once(folder: Path, monkeypatch: pytest.Mo
         (errno.EDQUOT, BackendError, False, "quota is used up: free some space"),
         (errno.EACCES, BackendError, False, "permission denied"),
         (errno.EROFS, BackendError, False, "read-only"),
-        (errno.EIO, BackendError, True, "Input/output error"),
-        (errno.ESTALE, BackendError, True, "Stale"),
-        (errno.EAGAIN, BackendError, True, "temporarily"),
-        (errno.ETIMEDOUT, BackendError, True, "timed out"),
-        (errno.EMFILE, BackendError, True, "open files"),
+        (errno.EIO, BackendError, True, "reports an error: check it"),
+        (errno.ESTALE, BackendError, True, "mount the share again"),
+        (errno.EAGAIN, BackendError, True, "in use: try again"),
+        (errno.ETIMEDOUT, BackendError, True, "no answer came in time"),
+        (errno.EMFILE, BackendError, True, "too many files open: close some"),
     ],
 )
 def test_failed_write_leaves_nothing(
