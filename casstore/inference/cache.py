@@ -9,24 +9,32 @@ from __future__ import annotations
 import inspect
 import os
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from casstore.errors import ConfigError
-from casstore.inference import call_log, policy
+from casstore.inference import call_log
 from casstore.inference.clients import CachedClient, Outcome
 from casstore.inference.flight import Flights
 from casstore.inference.guard import Guard
 from casstore.inference.ledger import Ledger
 from casstore.inference.pickling import arrived, check_pickles, open_arrived, portable
-from casstore.inference.policy import MaxAge, Mode, Settings, effective, parse_mode
+from casstore.inference.policy import MaxAge, Mode, Settings, effective
 from casstore.inference.reasons import Keep, keep_of
 from casstore.inference.recorded import UsageOnHit
+from casstore.inference.settings import (
+    CallSettings,
+    Streams,
+    block,
+    checked,
+    in_block,
+    streams_of,
+    warn_deprecated,
+)
 from casstore.inference.tiers import EntryStore, Tiers
 from casstore.inference.types import AsyncClient, Client, Request, Response
 from casstore.repo.repository import Repository
@@ -48,8 +56,6 @@ T = TypeVar("T")
 MEMORY = 64 * 1024 * 1024
 """Bytes of answers held in memory by default."""
 
-_using: ContextVar[Mapping[int, Mapping[str, Any]]] = ContextVar("casstore_using", default={})  # noqa: B039 — never changed, always replaced
-
 
 class Cache:
     """Keeps the answers of models, and the results of functions, in a repository.
@@ -62,20 +68,25 @@ class Cache:
     Args:
         repository: A repository; or the path of one, or None for the default one, closed with the cache.
         mode: ``normal``, ``refresh``, ``bypass`` or ``offline``; the variable ``CASSTORE_MODE`` overrides it.
+        sample: Which of several answers to one request is wanted, counted from 0.
         namespace: Keeps answers of different projects or experiments apart.
         max_age: The oldest answer accepted, judged when reading.
+        tag: Keeps calls apart that a program tells apart.
         remote: Name or URL of the remote to push to; None for the configured one.
         push: Push new answers at ``exit``, or in the ``background``; None leaves it to ``casstore push``.
         memory: Bytes of answers to hold in memory; 0 for none.
         prices: Prices of your own; see `casstore.inference.prices.Prices`.
-        keep_requests: Store the canonical request beside each answer, as an object whose digest is the key.
-        usage_on_hit: Tell no usage and no cost on a hit (``zero``), or the first call's (``original``).
+        keep_requests: Store the canonical request beside each answer, as an object whose digest is the key;
+            by default those of SDKs and frameworks, and not those of casstore's own clients.
+        usage_on_hit: Tell no usage and no cost on a hit (``zero``), or the first call's (``original``); by
+            default casstore's own clients and DSPy tell ``zero``, and what SDKs get is as it came.
         keep: Reasons for not storing that are overruled: ``{"empty", "filtered", "search", "code", "mcp",
             "files", "images", ...}``, or ``all``; see `casstore.inference.reasons.KEEP`.
         aliases: Hosts to be taken for another host in keys: ``{"proxy.local": "api.openai.com"}``.
-        record_streams: Store streams, too, and replay them.
+        streams: Store streams, too, and replay them (``record``), or let them ``pass``.
         endpoints: More ends of paths whose replies are stored, each with the known end, or the form of
             bodies, that it is like: ``{"/my/path": "chat"}``.
+        record_streams: Deprecated: the older name of `streams`.
 
     Raises:
         ConfigError: A setting is wrong, or the store is on a network file system.
@@ -86,32 +97,39 @@ class Cache:
         repository: EntryStore | str | Path | None = None,
         *,
         mode: str | Mode = Mode.NORMAL,
+        sample: int = 0,
         namespace: str = "",
         max_age: MaxAge = None,
+        tag: str = "",
         remote: str | None = None,
         push: Push | None = None,
         memory: int = MEMORY,
         prices: Mapping[str, Mapping[str, float]] | str | Path | None = None,
-        keep_requests: bool = False,
-        usage_on_hit: UsageOnHit = "zero",
+        keep_requests: bool | None = None,
+        usage_on_hit: UsageOnHit | None = None,
         keep: Collection[Keep | Literal["all"]] | Keep | Literal["all"] = (),
         aliases: Mapping[str, str] | None = None,
-        record_streams: bool = False,
+        streams: Streams | None = None,
         endpoints: Mapping[str, str] | None = None,
+        record_streams: bool | None = None,
     ) -> None:
+        streams = streams_of(streams, record_streams)
+        record_streams = None  # so that a copy in another process does not warn again
         self._given = portable(locals())
-        self._settings = Settings(parse_mode(mode), 0, namespace, policy.seconds_of(max_age))
+        mine = checked(mode=mode, sample=sample, namespace=namespace, max_age=max_age, tag=tag)
+        self._settings = Settings(**mine)
         effective(self._settings)  # a wrong CASSTORE_MODE is told now, not at the first call
         self._prices: Prices | None = None if prices is None else _prices(prices)
-        self.usage_on_hit = usage_on_hit
+        self.told_usage_on_hit = usage_on_hit
+        self.usage_on_hit: UsageOnHit = usage_on_hit or "zero"
         self.keep = keep_of(keep)
         self.endpoints = dict(endpoints or {})
         self.aliases = dict(aliases or {})
-        self.record_streams = record_streams
+        self.streams: Streams = streams or "pass"
         self.guard = Guard()
         self._log = call_log.asked_for()
         self._memory = memory
-        self._keep_requests = keep_requests
+        self.keep_requests = keep_requests
         self._owns_repository = repository is None or isinstance(repository, (str, Path))
         self.repository = self._opened(repository)
         self._push = push
@@ -130,7 +148,7 @@ class Cache:
             self.repository,
             self.guard,
             memory=self._memory,
-            keep_requests=self._keep_requests,
+            keep_requests=bool(self.keep_requests),
             on_stored=self._pusher.notice if self._pusher else _nothing,
         )
         self._ledger = Ledger()
@@ -180,79 +198,57 @@ class Cache:
     ) -> None:
         self.close()
 
-    @overload
-    def wrap(
-        self,
-        client: Client,
-        *,
-        mode: str | Mode | None = None,
-        sample: int | None = None,
-        namespace: str | None = None,
-        max_age: MaxAge = None,
-        tag: str | None = None,
-    ) -> CachedClient: ...
+    @property
+    def record_streams(self) -> bool:
+        """Deprecated: the older name of `streams`."""
+        warn_deprecated("record_streams is deprecated: use streams")
+        return self.streams == "record"
+
+    @record_streams.setter
+    def record_streams(self, record: bool) -> None:
+        self.streams = streams_of(None, record) or "pass"
 
     @overload
-    def wrap(
-        self,
-        client: AsyncClient,
-        *,
-        mode: str | Mode | None = None,
-        sample: int | None = None,
-        namespace: str | None = None,
-        max_age: MaxAge = None,
-        tag: str | None = None,
-    ) -> AsyncCachedClient: ...
+    def wrap(self, client: Client, **settings: Unpack[CallSettings]) -> CachedClient: ...
+
+    @overload
+    def wrap(self, client: AsyncClient, **settings: Unpack[CallSettings]) -> AsyncCachedClient: ...
 
     def wrap(
-        self,
-        client: Client | AsyncClient,
-        *,
-        mode: str | Mode | None = None,
-        sample: int | None = None,
-        namespace: str | None = None,
-        max_age: MaxAge = None,
-        tag: str | None = None,
+        self, client: Client | AsyncClient, **settings: Unpack[CallSettings]
     ) -> CachedClient | AsyncCachedClient:
         """Return `client` with its answers kept; what is given here overrides the cache's settings.
 
         Wrapping costs nothing: wrap once for each sample, say, where threads ask for several.
 
+        Args:
+            client: A client of casstore's, or one of your own with the same methods.
+            settings: `mode`, `sample`, `namespace`, `max_age` and `tag`; see
+                `casstore.inference.settings.CallSettings`.
+
         Raises:
             ConfigError: A setting is wrong.
         """
-        overrides = policy.overrides_of(mode, sample, namespace, max_age, tag)
+        overrides = checked(**settings)
         if inspect.iscoroutinefunction(client.converse):
             from casstore.inference.asynchronous import AsyncCachedClient
 
             return AsyncCachedClient(self, client, overrides)  # type: ignore[arg-type]  # only an AsyncClient's converse is a coroutine function
         return CachedClient(self, client, overrides)  # type: ignore[arg-type]  # and a Client's is not
 
-    @contextmanager
-    def using(
-        self,
-        *,
-        mode: str | Mode | None = None,
-        sample: int | None = None,
-        namespace: str | None = None,
-        max_age: MaxAge = None,
-        tag: str | None = None,
-    ) -> Iterator[None]:
+    def using(self, **settings: Unpack[CallSettings]) -> AbstractContextManager[None]:
         """Override settings for the calls made in a ``with`` block.
 
         The block's settings reach asyncio tasks started in it, but not other threads, which start without
         them: give those a client of their own from `wrap`.
 
+        Args:
+            settings: As for `wrap`.
+
         Raises:
             ConfigError: A setting is wrong.
         """
-        outer = _using.get()
-        mine = {**outer.get(id(self), {}), **policy.overrides_of(mode, sample, namespace, max_age, tag)}
-        token = _using.set({**outer, id(self): mine})
-        try:
-            yield
-        finally:
-            _using.reset(token)
+        return block(self, checked(**settings))
 
     @overload
     def memoize(self, function: Callable[P, T]) -> Callable[P, T]: ...
@@ -290,20 +286,19 @@ class Cache:
     def http(self, **rules: Any) -> HttpCache:
         """Return this cache for requests over HTTP; see `casstore.cached` and `casstore.install`.
 
+        What the cache sets for streams and requests holds there, unless a rule says otherwise.
+
         Args:
-            rules: The fields of `casstore.inference.http.material.Rules`.
+            rules: The fields of `casstore.inference.http.material.Rules`, and the settings of a call, as for
+                `wrap`.
 
         Raises:
-            ConfigError: There is no such rule, or it has a wrong value.
+            ConfigError: There is no such rule, it has a wrong value, or the cache has a setting that cannot
+                hold over HTTP.
         """
-        from casstore.inference.http.core import HttpCache
-        from casstore.inference.http.material import rules_of
+        from casstore.inference.http.doors import HTTP, http_cache
 
-        mine: dict[str, Any] = {
-            "keep": self.keep | keep_of(rules.get("keep", ())),
-            "endpoints": {**self.endpoints, **rules.get("endpoints", {})},
-        }
-        return HttpCache(self, rules_of({**rules, **mine}))
+        return http_cache(self, HTTP, rules)
 
     def explain(
         self,
@@ -324,11 +319,12 @@ class Cache:
         Raises:
             ConfigError: It is no request, a rule is wrong, or the store cannot be read.
         """
+        from casstore.inference.http.doors import ANY, http_cache
         from casstore.inference.reading.asked import read_request
         from casstore.inference.reading.explain import explain
 
         asked = read_request(request, provider, url) if isinstance(request, Mapping) else request
-        return explain(self.http(**rules), asked)
+        return explain(http_cache(self, ANY, rules), asked)
 
     def reasons(self) -> dict[str, int]:
         """Return how often, in this process, a request passed by or a reply was not stored, by reason."""
@@ -369,9 +365,9 @@ class Cache:
     def settings(self, overrides: Mapping[str, Any]) -> Settings:
         """Return what holds for a call now; first comes the environment, then `using`, `wrap`, the cache."""
         settings = self._settings
-        block = _using.get().get(id(self))
-        if block:
-            settings = replace(settings, **{**overrides, **block})
+        inner = in_block(self)
+        if inner:
+            settings = replace(settings, **{**overrides, **inner})
         elif overrides:
             settings = replace(settings, **overrides)
         return effective(settings)

@@ -124,7 +124,7 @@ class Steps(Generic[C]):
         cache = self._cache
         settings = cache.settings(self._overrides)
         request = self._client.request(messages, system, options, stream=stream)
-        if settings.mode is Mode.BYPASS or (stream and not cache.record_streams):
+        if settings.mode is Mode.BYPASS or (stream and cache.streams != "record"):
             return request, Call(settings, None, why="stream" if stream else "bypass")
         try:
             canonical = canonical_request(

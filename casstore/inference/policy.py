@@ -106,11 +106,11 @@ def why_not_stored(response: Response, keep: Collection[str], *, content: bool =
 
 
 def overrides_of(
-    mode: str | Mode | None,
-    sample: int | None,
-    namespace: str | None,
-    max_age: MaxAge,
-    tag: str | None,
+    mode: str | Mode | None = None,
+    sample: int | None = None,
+    namespace: str | None = None,
+    max_age: MaxAge = None,
+    tag: str | None = None,
 ) -> dict[str, Any]:
     """Return the settings that are given, checked.
 

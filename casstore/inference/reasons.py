@@ -44,7 +44,7 @@ KEEP: Final[Mapping[str, str]] = {
 """The words of `Keep`, each with what it stores."""
 
 _OTHER_SWITCHES: Final[Mapping[str, str]] = {
-    "stream": 'record_streams=True, or streams="record"',
+    "stream": 'streams="record"',
     "endpoint": 'endpoints={"/the/path": "chat"}',
 }
 

@@ -79,14 +79,15 @@ class Call:
         settings: What holds for it.
         key: Where its answer is; None for a call that is not cached.
         canonical: The bytes whose digest the key is.
-        refs: Objects to be stored beside the answer, whatever the cache does with other calls' requests.
+        refs: Objects to be stored beside the answer, whatever the cache does with other calls' requests; None
+            leaves it to the cache.
         why: Why it has no key, in one word.
     """
 
     settings: Settings
     key: Key | None
     canonical: bytes = b""
-    refs: tuple[bytes, ...] = ()
+    refs: tuple[bytes, ...] | None = None
     why: str = ""
 
     @property
@@ -216,7 +217,9 @@ class Tiers:
         unread = call.key in self._unread
         self._unread.discard(call.key)
         replace = call.settings.mode is Mode.REFRESH or call.settings.max_age is not None or unread
-        refs = call.refs or ((call.canonical,) if self._keep_requests else ())
+        refs = call.refs
+        if refs is None:
+            refs = (call.canonical,) if self._keep_requests else ()
         entry = store.put_entry(call.key, content, labels=labels, refs=refs, replace=replace)
         self._on_stored()
         return entry

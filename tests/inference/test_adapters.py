@@ -233,7 +233,7 @@ def test_a_hit_is_as_good_as_the_answer(desk: Desk, provider: Provider, folder: 
 
 def test_a_recorded_stream_is_replayed(desk: Desk, provider: Provider, folder: Path) -> None:
     """With recording on, the second stream has the same events, without a call."""
-    with Cache(folder, record_streams=True) as cache:
+    with Cache(folder, streams="record") as cache:
         client = cache.wrap(desk.client())
         first, second = desk.stream(client), desk.stream(client)
         provider.script.append("cut")

@@ -229,7 +229,7 @@ def test_an_answer_that_is_no_json_is_given_and_not_kept(
             yield Chunk("text", object())
             yield Chunk("", None, answered("text"))
 
-    cache.record_streams = True
+    cache.streams = "record"
     for _ in range(2):
         chunks = list(cache.wrap(Odd()).stream(HELLO))
         assert chunks[-1].response is not None

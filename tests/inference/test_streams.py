@@ -32,9 +32,9 @@ def test_streams_pass_through_uncached(cache: Cache) -> None:
 def test_a_recorded_stream_is_replayed_chunk_by_chunk(folder: Path, memory: int) -> None:
     """The replay has the same events in the same order, and ends with the whole answer, as a hit."""
     client = FakeClient()
-    with Cache(folder, record_streams=True) as cache:
+    with Cache(folder, streams="record") as cache:
         first = list(cache.wrap(client).stream(HELLO))
-    with Cache(folder, record_streams=True, memory=memory) as cache:
+    with Cache(folder, streams="record", memory=memory) as cache:
         for _ in range(2):
             again = list(cache.wrap(client).stream(HELLO))
             assert events(again) == events(first)
@@ -47,7 +47,7 @@ def test_a_recorded_stream_is_replayed_chunk_by_chunk(folder: Path, memory: int)
 def test_a_stream_left_early_is_not_stored() -> None:
     """Whoever stops reading before the end has not seen the answer; it is not kept for others."""
     store = DictStore()
-    cached = Cache(store, record_streams=True).wrap(FakeClient())
+    cached = Cache(store, streams="record").wrap(FakeClient())
     stream = cached.stream(HELLO)
     assert next(stream).text == "streamed"
     stream.close()  # type: ignore[attr-defined]  # it is a generator
@@ -62,7 +62,7 @@ def test_a_stream_cut_short_is_not_stored() -> None:
             yield Chunk("half", {})
 
     store = DictStore()
-    chunks = list(Cache(store, record_streams=True).wrap(Cut()).stream(HELLO))
+    chunks = list(Cache(store, streams="record").wrap(Cut()).stream(HELLO))
     assert [chunk.text for chunk in chunks] == ["half"]
     assert not store.held
 
@@ -77,14 +77,14 @@ def test_a_stream_that_fails_is_not_stored() -> None:
 
     store = DictStore()
     with pytest.raises(RuntimeError, match="overloaded"):
-        list(Cache(store, record_streams=True).wrap(Failing()).stream(HELLO))
+        list(Cache(store, streams="record").wrap(Failing()).stream(HELLO))
     assert not store.held
 
 
 def test_a_stream_and_an_answer_are_kept_apart(folder: Path) -> None:
     """The request of a stream is another request."""
     client = FakeClient()
-    with Cache(folder, record_streams=True) as cache:
+    with Cache(folder, streams="record") as cache:
         cached = cache.wrap(client)
         list(cached.stream(HELLO))
         assert not cached.converse(HELLO).hit
@@ -95,10 +95,10 @@ def test_a_damaged_recording_is_a_miss() -> None:
     """A recording whose events cannot be read is not begun."""
     store = DictStore()
     client = FakeClient()
-    list(Cache(store, record_streams=True).wrap(client).stream(HELLO))
+    list(Cache(store, streams="record").wrap(client).stream(HELLO))
     ((key, (_, content)),) = store.held.items()
     store.put_entry(key, content + b"\n{not an event", replace=True)
-    chunks = list(Cache(store, record_streams=True).wrap(client).stream(HELLO))
+    chunks = list(Cache(store, streams="record").wrap(client).stream(HELLO))
     assert chunks[-1].response is not None
     assert not chunks[-1].response.hit
 
@@ -110,9 +110,9 @@ def test_async_streams(folder: Path) -> None:
     async def collect(cache: Cache) -> list[Chunk]:
         return [chunk async for chunk in cache.wrap(client).stream(HELLO)]
 
-    with Cache(folder, record_streams=True) as cache:
+    with Cache(folder, streams="record") as cache:
         first = asyncio.run(collect(cache))
-    with Cache(folder, record_streams=True) as cache:
+    with Cache(folder, streams="record") as cache:
         again = asyncio.run(collect(cache))
     assert events(again) == events(first)
     assert again[-1].response is not None

@@ -166,7 +166,7 @@ class Sdk:
 
 def main(folder: Path) -> tuple[Response, Response, int, bytes, Savings]:
     """Run all of it."""
-    with Cache(folder, mode="normal", record_streams=True) as cache:
+    with Cache(folder, mode="normal", streams="record") as cache:
         before_an_sdk(cache)
         first, again = ask(cache), asyncio.run(ask_async(cache))
         with cache.using(mode="refresh"):

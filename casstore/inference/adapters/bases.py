@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from casstore.inference.http.endpoints import alias_of
 from casstore.inference.http.exchange import join_host
+
+_NO_ALIASES: Final[Mapping[str, str]] = {}
 
 _HOSTS: Final[Mapping[str, str]] = {
     "openai": "api.openai.com",
@@ -40,8 +43,16 @@ def provider_in(model: str, named: object = None) -> str:
     return model.partition("/")[0] if "/" in model else "openai"
 
 
-def address_of(provider: str, arguments: Mapping[str, Any]) -> dict[str, str]:
-    """Return what chooses who answers a call, from its arguments or else from the environment."""
+def address_of(
+    provider: str, arguments: Mapping[str, Any], aliases: Mapping[str, str] = _NO_ALIASES
+) -> dict[str, str]:
+    """Return what chooses who answers a call, from its arguments or else from the environment.
+
+    Args:
+        provider: The provider's name.
+        arguments: The arguments of the call.
+        aliases: Hosts, or patterns of hosts, to be taken for another host.
+    """
     given = arguments.get("api_base") or arguments.get("base_url")
     name = provider.upper().replace("-", "_")
     bases = () if isinstance(given, str) and given else (f"{name}_BASE_URL", f"{name}_API_BASE")
@@ -49,7 +60,15 @@ def address_of(provider: str, arguments: Mapping[str, Any]) -> dict[str, str]:
     found = {variable: os.environ[variable] for variable in variables if os.environ.get(variable)}
     if not bases:
         found["base"] = str(given)
-    return {variable: without_credentials(value) for variable, value in found.items()}
+    return {variable: _aliased(without_credentials(value), aliases) for variable, value in found.items()}
+
+
+def _aliased(url: str, aliases: Mapping[str, str]) -> str:
+    parts = urlsplit(url)
+    if not aliases or not parts.netloc:
+        return url
+    host = join_host(parts.scheme, parts.hostname or "", parts.port)
+    return parts._replace(netloc=alias_of(host, aliases)).geturl()
 
 
 def without_credentials(url: str) -> str:
@@ -60,13 +79,19 @@ def without_credentials(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")
 
 
-def host_of(provider: str, address: Mapping[str, str]) -> str:
-    """Return the host that answers; empty where it is not known."""
+def host_of(provider: str, address: Mapping[str, str], aliases: Mapping[str, str] = _NO_ALIASES) -> str:
+    """Return the host that answers; empty where it is not known.
+
+    Args:
+        provider: The provider's name.
+        address: What `address_of` gave for the same aliases.
+        aliases: As for `address_of`.
+    """
     for value in address.values():
         parts = urlsplit(value)
         if parts.netloc:
             return join_host(parts.scheme, parts.hostname or "", parts.port)
-    return _HOSTS.get(provider, "")
+    return alias_of(_HOSTS.get(provider, ""), aliases)
 
 
 def plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from casstore.inference.adapters.bases import address_of, host_of, plain, provid
 from casstore.inference.adapters.endpoint import count
 from casstore.inference.adapters.lookups import Asked, Lookups, spelled
 from casstore.inference.http.core import Opened
+from casstore.inference.http.doors import DSPY
 from casstore.inference.http.endings import stop_of, worst
 from casstore.inference.http.exchange import HttpReply
 from casstore.inference.http.judge import Verdict, judge, verdict_of
@@ -46,10 +47,13 @@ class CasstoreCache:
 
     Args:
         cache: Where answers are kept; by default a cache over the user's own store.
+
+    Raises:
+        ConfigError: The cache has a setting that DSPy leaves no way to honour.
     """
 
     def __init__(self, cache: Cache | None = None) -> None:
-        self._lookups = Lookups(cache, "dspy")
+        self._lookups = Lookups(cache, "dspy", DSPY)
 
     def cache_key(
         self, request: Mapping[str, Any], ignored_args_for_cache_key: Sequence[str] | None = None
@@ -97,10 +101,12 @@ class CasstoreCache:
             why = "a request of DSPy's own type does not tell where it goes"
             self._lookups.passed(asked, why, again=again)
             return None
-        address = address_of(provider, request)
+        aliases = self._lookups.cache.aliases
+        address = address_of(provider, request, aliases)
         body = {"function": function, "arguments": arguments, "address": address, **_limits(arguments)}
         plain_model = model.removeprefix(f"{provider}/")
-        asked = Request(provider, host_of(provider, address), "/dspy", plain_model, body)
+        host = host_of(provider, address, aliases)
+        asked = Request(provider, host, "/dspy", plain_model, body)
         return self._lookups.open(Asked(asked), again=again)
 
     def _keep(self, opened: Opened, value: Any) -> None:

@@ -20,6 +20,7 @@ from casstore.errors import FormatError
 from casstore.inference.adapters.endpoint import count
 from casstore.inference.adapters.lookups import Asked, Lookups, spelled
 from casstore.inference.http.core import Opened
+from casstore.inference.http.doors import LANGCHAIN
 from casstore.inference.http.endings import stop_of, worst
 from casstore.inference.http.judge import Verdict, verdict_of
 from casstore.inference.http.replies import Reading
@@ -71,10 +72,13 @@ class CasstoreCache(BaseCache):
 
     Args:
         cache: Where answers are kept; by default a cache over the user's own store.
+
+    Raises:
+        ConfigError: The cache records streams or has aliases, which LangChain leaves no way to honour.
     """
 
     def __init__(self, cache: Cache | None = None) -> None:
-        self._lookups = Lookups(cache, "langchain")
+        self._lookups = Lookups(cache, "langchain", LANGCHAIN)
 
     def lookup(self, prompt: str, llm_string: str) -> Any:
         """Return the generations stored for a prompt; None where there are none.

@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import litellm
 from litellm.caching.caching import Cache as LitellmCache
@@ -21,8 +21,10 @@ from casstore.errors import ConfigError
 from casstore.inference.adapters.bases import address_of, host_of, plain, provider_in
 from casstore.inference.adapters.lookups import Asked, Lookups, spelled
 from casstore.inference.http.core import Opened
+from casstore.inference.http.doors import LITELLM
 from casstore.inference.http.judge import Verdict
 from casstore.inference.request import KEY_HEADERS, VOLATILE, open_query
+from casstore.inference.settings import Streams
 from casstore.inference.types import Request, Response, Usage
 
 if TYPE_CHECKING:
@@ -89,19 +91,18 @@ class CasstoreCache(LitellmCache):  # type: ignore[misc]  # Any where litellm is
 
     Args:
         cache: Where replies are kept; by default a cache over the user's own store.
-        streams: Store what streams come to, and have litellm replay it (``record``), or let them pass.
+        streams: Store what streams come to, and have litellm replay it (``record``), or let them ``pass``;
+            by default what the cache does.
 
     Raises:
-        ConfigError: `streams` is neither; or litellm lacks a package that it needs to answer from a cache.
+        ConfigError: `streams` is neither; the cache has a setting that litellm leaves no way to honour; or
+            litellm lacks a package that it needs to answer from a cache.
     """
 
-    def __init__(self, cache: Cache | None = None, *, streams: Literal["pass", "record"] = "pass") -> None:
-        if streams not in ("pass", "record"):
-            raise ConfigError(f"streams 'pass' or are 'record'ed, not {streams!r}")
+    def __init__(self, cache: Cache | None = None, *, streams: Streams | None = None) -> None:
         _check_that_hits_work()
         super().__init__(type="local", supported_call_types=[each for each in CALLS if _is_safe(each)])
-        self._lookups = Lookups(cache, "litellm")
-        self._streams = streams
+        self._lookups = Lookups(cache, "litellm", LITELLM, streams=streams)
         self._items: dict[str, tuple[Opened, str]] = {}
         self._missed: dict[str, set[str]] = {}
 
@@ -144,15 +145,17 @@ class CasstoreCache(LitellmCache):  # type: ignore[misc]  # Any where litellm is
         await asyncio.to_thread(self._add_items, result, kwargs)
 
     def _open(self, kwargs: Mapping[str, Any], *, item: bool = False, again: bool = False) -> Opened | None:
-        if kwargs.get("stream") and self._streams != "record":
+        if kwargs.get("stream") and self._lookups.http.rules.streams != "record":
             return None
         model = str(kwargs.get("model") or "")
         provider = provider_in(model, kwargs.get("custom_llm_provider"))
         default = {"base_url": litellm.api_base} if isinstance(litellm.api_base, str) else {}
-        address = address_of(provider, {**default, **kwargs})
+        aliases = self._lookups.cache.aliases
+        address = address_of(provider, {**default, **kwargs}, aliases)
         body = _body(kwargs) | ({"address": address} if address else {}) | ({"item": True} if item else {})
         plain = model.removeprefix(f"{provider}/")
-        request = Request(provider, host_of(provider, address), "/litellm", plain, body)
+        host = host_of(provider, address, aliases)
+        request = Request(provider, host, "/litellm", plain, body)
         return self._lookups.open(Asked(request, _wire(kwargs)), _overrides(kwargs), again=again)
 
     def _found(self, opened: Opened | None) -> Any:

@@ -17,6 +17,7 @@ from casstore.digest import Key
 from casstore.errors import FormatError, OfflineMissError
 from casstore.inference.canonical import CanonicalError, canonical
 from casstore.inference.http.core import HttpCache, Opened, Outcome
+from casstore.inference.http.doors import Door, http_cache
 from casstore.inference.http.endpoints import Endpoint
 from casstore.inference.http.exchange import HttpReply, HttpRequest
 from casstore.inference.http.holes import without_parts
@@ -62,14 +63,19 @@ class Lookups:
     Args:
         cache: Where they are kept; by default a cache over the user's own store.
         sdk: The framework's name; it is in the keys, as each keeps replies in a form of its own.
+        door: What the framework cannot honour.
+        rules: What the program set besides the cache.
+
+    Raises:
+        ConfigError: The cache has a setting that the framework cannot honour, or a rule is wrong.
     """
 
-    def __init__(self, cache: Cache | None, sdk: str) -> None:
+    def __init__(self, cache: Cache | None, sdk: str, door: Door, **rules: Any) -> None:
         from casstore.inference.http.sdks import default_cache
 
         self.cache = default_cache() if cache is None else cache
         self.sdk = sdk
-        self.http: HttpCache = self.cache.http()
+        self.http: HttpCache = http_cache(self.cache, door, rules)
         self._started: dict[Key, float] = {}
 
     def open(

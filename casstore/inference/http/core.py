@@ -115,6 +115,8 @@ class Outcome:
 
 Send = Callable[[Ask], HttpReply | Opaque]
 
+_NO_OVERRIDES: Final[Mapping[str, Any]] = {}
+
 ASKERS_OWN: Final = frozenset({401, 402, 403, 404, 407})
 """Statuses that may be due to who asks: the same request with another key may be answered otherwise."""
 
@@ -125,14 +127,16 @@ class HttpCache:
     Args:
         cache: Where replies are kept.
         rules: What the program set.
+        overrides: Settings of calls that differ from the cache's.
 
     Attributes:
         guard: What makes faults of this layer harmless; those of the store have the cache's own.
     """
 
-    def __init__(self, cache: Cache, rules: Rules) -> None:
+    def __init__(self, cache: Cache, rules: Rules, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> None:
         self.cache = cache
         self.rules = rules
+        self._overrides = overrides
         self.guard = Guard()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -142,7 +146,7 @@ class HttpCache:
             pickle.PicklingError: A rule cannot be pickled, as a lambda cannot; the message names the rule.
         """
         check_pickles("http", {rule.name: getattr(self.rules, rule.name) for rule in fields(self.rules)})
-        return type(self), (self.cache, self.rules)
+        return type(self), (self.cache, self.rules, self._overrides)
 
     # The steps.
 
@@ -168,8 +172,8 @@ class HttpCache:
         return self.refuse(request, found) if settings.mode is Mode.OFFLINE else found
 
     def settings(self, overrides: Mapping[str, Any]) -> Settings:
-        """Return what holds for a call now: what the environment says, else its headers, else the cache."""
-        settings = self.cache.settings({})
+        """Return what holds for a call now: first the environment, then its headers, a block, the client."""
+        settings = self.cache.settings(self._overrides)
         return effective(replace(settings, **overrides)) if overrides else settings
 
     def material_of(self, request: HttpRequest, settings: Settings) -> Material | Passed:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from casstore.digest import Key, digest_of
@@ -34,6 +34,7 @@ from casstore.inference.http.survey import Survey, survey
 from casstore.inference.policy import Settings
 from casstore.inference.reasons import keep_of
 from casstore.inference.request import KEY_HEADERS, SCHEMA, VOLATILE, key_of, open_query
+from casstore.inference.settings import Streams, streams_of
 from casstore.inference.types import Request
 from casstore.values import quick_value
 
@@ -75,7 +76,7 @@ class Rules:
         keep: Reasons for not storing that are overruled; see `casstore.inference.reasons`.
     """
 
-    streams: Literal["pass", "record"] = "pass"
+    streams: Streams = "pass"
     ignore_fields: frozenset[str] = frozenset()
     key_hook: KeyHook | None = None
     endpoints: Mapping[str, str] = field(default_factory=dict)
@@ -98,8 +99,9 @@ def rules_of(given: Mapping[str, Any]) -> Rules:
     unknown = set(given) - {each.name for each in fields(Rules)}
     if unknown:
         raise ConfigError(f"no such rule: {', '.join(sorted(unknown))}")
-    if given.get("streams", "pass") not in ("pass", "record"):
-        raise ConfigError(f"streams 'pass' or are 'record'ed, not {given['streams']!r}")
+    streams = streams_of(given.get("streams"))
+    if given.get("paced") and streams != "record":
+        raise ConfigError('paced=True replays recorded streams with their pauses: set streams="record", too')
     endpoints = endpoints_of(given.get("endpoints", {}))
     ignored = given.get("ignore_fields", ())
     if isinstance(ignored, str):

@@ -163,8 +163,8 @@ def explain_call(cache: Cache, asked: Request, settings: Settings, *, stream: bo
     Raises:
         ConfigError: The store is out of reach, or cannot be read in this way.
     """
-    if stream and not cache.record_streams:
-        return Explanation("passed", "stream", "streams are not recorded (record_streams)")
+    if stream and cache.streams != "record":
+        return Explanation("passed", "stream", 'streams are not recorded (streams="record" does it)')
     if settings.mode is Mode.BYPASS:
         return Explanation("passed", "bypass", "the mode is bypass: the cache is neither read nor written")
     try:

@@ -81,7 +81,7 @@ def test_a_line_has_what_a_dataset_needs(cache: Cache) -> None:
 def test_entries_of_casstores_own_clients_and_functions_come_back(folder: Any) -> None:
     """With and without their requests: a key without one is not proven."""
     for keep_requests in (True, False):
-        with Cache(folder / str(keep_requests), keep_requests=keep_requests, record_streams=True) as cache:
+        with Cache(folder / str(keep_requests), keep_requests=keep_requests, streams="record") as cache:
             client = cache.wrap(FakeClient())
             client.converse(HELLO)
             list(client.stream(HELLO))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,7 +39,8 @@ def _kept(cache: Cache, loopback: Loopback) -> Iterator[None]:
 
 def model(loopback: Loopback, path: str = "/v1", **more: Any) -> Any:
     """Return a model that the loopback server answers for."""
-    return dspy.LM("openai/gpt-4o", api_base=loopback.url + path, api_key=SECRET, num_retries=0, **more)
+    given = {"api_base": loopback.url + path, "api_key": SECRET, "num_retries": 0, **more}
+    return dspy.LM("openai/gpt-4o", **given)
 
 
 def test_a_program_runs_again_without_a_call(loopback: Loopback, cache: Cache) -> None:
@@ -48,6 +50,16 @@ def test_a_program_runs_again_without_a_call(loopback: Loopback, cache: Cache) -
         assert [predict(question="why").answer for _ in range(2)] == ["blue"] * 2
     assert loopback.calls == 1
     assert (cache.stats().calls, cache.stats().hits) == (1, 1)
+
+
+def test_a_host_may_be_taken_for_another(folder: Path, loopback: Loopback) -> None:
+    """Two names of one server share answers, where the cache is told so."""
+    other = loopback.url.replace("127.0.0.1", "localhost")
+    with Cache(folder, aliases={"127.0.0.1:*": "server", "localhost:*": "server"}) as cache:
+        dspy.cache = CasstoreCache(cache)
+        model(loopback)("why")
+        model(loopback, api_base=f"{other}/v1")("why")
+        assert loopback.calls == 1
 
 
 def test_sync_and_async_calls_share_answers(loopback: Loopback) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from casstore import Cache, cached
-from casstore.errors import FormatError, OfflineMissError
+from casstore.errors import ConfigError, FormatError, OfflineMissError
 from tests.credentials import SECRET
 from tests.inference.provider import Provider
 from tests.inference.sdks.loading import QUIET, sdk
@@ -52,6 +52,13 @@ def test_a_second_call_is_a_hit_with_its_usage(chat: Any, cache: Cache, provider
     assert second.response_metadata == first.response_metadata
     assert provider.calls == 1
     assert (cache.stats().calls, cache.stats().hits, cache.stats().reasoning_saved) == (1, 2, 6)
+
+
+@pytest.mark.parametrize("settings", [{"streams": "record"}, {"aliases": {"a": "b"}}])
+def test_settings_that_langchain_cannot_honour_are_refused(folder: Path, settings: dict[str, Any]) -> None:
+    """They would be ignored, so the cache is not made."""
+    with Cache(folder, **settings) as cache, pytest.raises(ConfigError, match="cannot hold for LangChain"):
+        CasstoreCache(cache)
 
 
 def test_tool_calls_survive(chat: Any, provider: Provider) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -252,6 +253,27 @@ def test_streams_pass_unless_they_are_asked_for(
     assert loopback.calls == calls
     litellm.completion(**ask(loopback))
     assert loopback.calls == calls + 1
+
+
+def test_streams_are_recorded_as_the_cache_says(folder: Path, loopback: Loopback) -> None:
+    """What `Cache` is told holds for litellm without a word more."""
+    with Cache(folder, streams="record") as cache:
+        litellm.cache = _made(cache)
+        given = ask(loopback, stream=True)
+        loopback.reply = Canned(headers=[("content-type", "text/event-stream")], body=EVENTS)
+        for _ in range(2):
+            list(litellm.completion(**given))
+        assert loopback.calls == 1
+
+
+def test_a_host_may_be_taken_for_another(folder: Path, loopback: Loopback) -> None:
+    """Two names of one server share replies, where the cache is told so."""
+    other = loopback.url.replace("127.0.0.1", "localhost")
+    with Cache(folder, aliases={"127.0.0.1:*": "server", "localhost:*": "server"}) as cache:
+        litellm.cache = _made(cache)
+        litellm.completion(**ask(loopback))
+        litellm.completion(**ask(loopback, api_base=f"{other}/v1"))
+        assert loopback.calls == 1
 
 
 def test_offline_a_miss_is_an_error(loopback: Loopback, cache: Cache) -> None:
