@@ -38,11 +38,13 @@ class Census:
         packs: The use of each pack in which any object is looked for.
         loose: The objects with files of their own, and whether somebody needs them.
         nowhere: Objects that somebody needs and that no segment locates.
+        dictionaries: Dictionaries of packs in which anything that somebody needs is looked for.
     """
 
     packs: dict[Digest, Use]
     loose: dict[Digest, bool]
     nowhere: tuple[Digest, ...]
+    dictionaries: tuple[Digest, ...] = ()
 
     def uses(self, pack: Digest) -> bool:
         """Return whether anything that somebody needs is looked for in a pack."""
@@ -59,7 +61,12 @@ _NEED = (
 
 _NEED_DICTIONARIES = """
 INSERT OR IGNORE INTO needed SELECT k.dictionary FROM packs k
-WHERE k.dictionary IS NOT NULL AND k.id IN (SELECT pack FROM remote_objects WHERE remote = ?)
+WHERE k.dictionary IS NOT NULL AND k.id IN (
+    SELECT h.pack FROM remote_objects h JOIN needed n ON n.digest = h.object WHERE h.remote = ?)
+"""
+
+_DICTIONARIES = """
+SELECT DISTINCT k.dictionary FROM packs k JOIN needed n ON n.digest = k.dictionary ORDER BY k.dictionary
 """
 
 _PACKS = """
@@ -71,8 +78,7 @@ WHERE h.remote = ? GROUP BY h.pack
 _LOOSE = """
 SELECT h.object, n.digest IS NOT NULL FROM remote_objects h LEFT JOIN needed n ON n.digest = h.object
 WHERE h.remote = ? AND h.pack IS NULL
-UNION SELECT k.dictionary, 1 FROM packs k WHERE k.dictionary IS NOT NULL
-    AND k.id IN (SELECT pack FROM remote_objects WHERE remote = ?)
+UNION SELECT k.dictionary, 1 FROM packs k JOIN needed n ON n.digest = k.dictionary
 """
 
 _NOWHERE = """
@@ -99,13 +105,15 @@ def census(index: Index, remote: int) -> Census:
             Digest(digest.hex()): Use(members, needed)
             for digest, members, needed in connection.execute(_PACKS, (remote,))
         }
-        rows = connection.execute(_LOOSE, (remote, remote))
+        rows = connection.execute(_LOOSE, (remote,))
         loose: dict[Digest, bool] = {}
         for digest, needed in rows:
             name = Digest(digest.hex())
             loose[name] = loose.get(name, False) or bool(needed)
         nowhere = tuple(Digest(digest.hex()) for (digest,) in connection.execute(_NOWHERE, (remote,)))
-    return Census(packs, loose, nowhere)
+        rows = connection.execute(_DICTIONARIES)
+        dictionaries = tuple(Digest(digest.hex()) for (digest,) in rows)
+    return Census(packs, loose, nowhere, dictionaries)
 
 
 def census_there(
@@ -126,6 +134,14 @@ def census_there(
             return found, tuple(sorted(told.difference(packs)))
         tracking.disbelieve(sought)
         found = census(index, tracking.id)
+
+
+def packs_with(index: Index, dictionaries: Collection[Digest]) -> set[Digest]:
+    """Return the packs that segments tell of and that are compressed with any of some dictionaries."""
+    query = "SELECT digest FROM packs WHERE dictionary = ?"
+    with index.reading() as connection:
+        rows = [connection.execute(query, (bytes.fromhex(each),)).fetchall() for each in dictionaries]
+    return {Digest(digest.hex()) for found in rows for (digest,) in found}
 
 
 def needed_of(index: Index, remote: int, packs: Collection[Digest]) -> list[Stored]:

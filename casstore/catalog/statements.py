@@ -329,11 +329,24 @@ DISBELIEVE = (
 """That a remote does not hold what was asked for in a pack (?2; 0: in files of their own; NULL: where it is
 believed to be)."""
 
+FOUND_THERE = f"""DELETE FROM elsewhere WHERE remote = ?1 AND {_DOUBTED} AND EXISTS (
+    SELECT 1 FROM remote_objects h WHERE h.remote = ?1 AND h.object = elsewhere.object
+        AND coalesce(h.pack, 0) = elsewhere.pack)"""
+
+_USABLE = f"""{_LASTING} AND w.{_DOUBTED} AND NOT EXISTS (SELECT 1 FROM packs k
+    WHERE k.id = w.pack AND lower(hex(k.dictionary)) IN (SELECT value FROM json_each(?2)))"""
+
+LOOK_PAST = (
+    f"""INSERT OR REPLACE INTO elsewhere
+    SELECT remote, object, size, stored, frames, coalesce(pack, 0), offset FROM remote_objects
+    WHERE remote = ?1 AND {_DOUBTED} AND object IN (SELECT object FROM ({_USABLE}))""",
+    f"INSERT OR REPLACE INTO remote_objects {_USABLE}",
+)
+"""That what was asked for is looked for where it needs none of some dictionaries (?2), if that is known."""
+
 LOOK_ELSEWHERE = (
     f"INSERT OR IGNORE INTO remote_objects {_LASTING} AND w.{_DOUBTED}",
-    f"""DELETE FROM elsewhere WHERE remote = ?1 AND {_DOUBTED} AND EXISTS (
-        SELECT 1 FROM remote_objects h WHERE h.remote = ?1 AND h.object = elsewhere.object
-            AND coalesce(h.pack, 0) = elsewhere.pack)""",
+    FOUND_THERE,
     f"DELETE FROM asked WHERE {STAYS.format('asked.digest')}",
     f"INSERT OR REPLACE INTO pending(remote, kind, id) SELECT ?1, 0, key FROM entries WHERE {_DOUBTED}",
     """INSERT OR REPLACE INTO pending(remote, kind, id)

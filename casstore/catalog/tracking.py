@@ -69,7 +69,7 @@ class Tracking:
 
     def __init__(self, index: Index, url: str) -> None:
         self._index = index
-        self._url = url
+        self.url = url
         self._id = 0
         self._identity = 0
 
@@ -293,6 +293,15 @@ class Tracking:
             self._doubt(connection, doubtful, None)
             connection.execute(statements.PEND_NEEDED, (self.id,))
 
+    def look_past(self, dictionaries: Iterable[Digest], digests: Iterable[Digest]) -> None:
+        """Look for objects where none of some dictionaries is needed, if the remote holds them so, too."""
+        lacking = json.dumps(list(dictionaries))
+        with self._index.writing() as connection:
+            _ask(connection, digests)
+            for statement in statements.LOOK_PAST:
+                connection.execute(statement, (self.id, lacking))
+            connection.execute(statements.FOUND_THERE, (self.id,))
+
     def lacks(self, digests: Iterable[Digest]) -> None:
         """Note what the remote needs and lacks: these objects, and no others."""
         with self._index.writing() as connection:
@@ -308,13 +317,13 @@ class Tracking:
 
     def _find(self) -> int | None:
         with self._index.reading() as connection:
-            row = connection.execute("SELECT id FROM remotes WHERE url = ?", (self._url,)).fetchone()
+            row = connection.execute("SELECT id FROM remotes WHERE url = ?", (self.url,)).fetchone()
         return row[0] if row else None
 
     def _register(self) -> int:
         with self._index.writing() as connection:
-            connection.execute("INSERT OR IGNORE INTO remotes(url) VALUES (?)", (self._url,))
-            (remote,) = connection.execute("SELECT id FROM remotes WHERE url = ?", (self._url,)).fetchone()
+            connection.execute("INSERT OR IGNORE INTO remotes(url) VALUES (?)", (self.url,))
+            (remote,) = connection.execute("SELECT id FROM remotes WHERE url = ?", (self.url,)).fetchone()
             connection.execute(statements.PEND_EVERYTHING, {"remote": remote})
         return int(remote)
 

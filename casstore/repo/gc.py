@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from casstore.catalog.census import needed_of
+from casstore.catalog.census import needed_of, packs_with
 from casstore.catalog.folding import Union, coverage
 from casstore.catalog.index import Index
 from casstore.catalog.records import OBJECT, PACK, SEGMENT, Doomed
@@ -33,11 +33,13 @@ from casstore.repo.moving import Mover, most_used
 from casstore.repo.plan import Failure
 from casstore.repo.plan_gc import Garbage, GcPlan, Means, gc_requests, plan_gc
 from casstore.repo.plan_repack import FULL
-from casstore.repo.seen import Seen, look
+from casstore.repo.seen import Files, Seen, list_files, look
 from casstore.repo.transfer import parallel
+from casstore.store.codec import SEAL_SIZE
 from casstore.store.dictionaries import read_dictionary
 from casstore.store.layout import segment_name
 from casstore.store.pack import fill_packs
+from casstore.store.sealed import Stored
 
 if TYPE_CHECKING:
     from casstore.events import OnEvent
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
     from casstore.repo.plan import Contact
     from casstore.repo.remote import Remote
     from casstore.repo.repository import Repository
+
+
+_GONE = "it is not there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,8 @@ class _Collector:
         self._index = Index(folder / "index.sqlite", create=True)
         self._tracking = Tracking(self._index, remote.backend.url)
         self._reader = ManifestReader(local, remote.backend, self._tracking)
+        self._mended = self._checked = 0
+        self._unusable: tuple[Digest, ...] = ()
 
     def run(self, *, dry_run: bool) -> GcReport:
         """Do everything, or tell what would be done."""
@@ -138,14 +145,17 @@ class _Collector:
             taken = self._reader.take_over(set(), live)
             if taken.failures:
                 return replace(report, failures=taken.failures)
-            seen = self._look(refreshed.listed)
+            seen, unreadable = self._examine(refreshed.listed, dry_run=dry_run)
             plan = plan_gc(seen.holdings, self._remote.backend.now(), self._grace)
-            here = sum(map(self._is_here, seen.absent))
-            report = replace(_planned(report, plan), missing=len(seen.absent), here=here, failures=seen.cut)
+            here = set(filter(self._is_here, seen.absent))
+            report = replace(
+                _planned(report, plan), missing=len(seen.absent), here=len(here), failures=seen.failures
+            )
             mover = Mover(self._local, self._remote, self._folder / "aside", seen.holdings.doomed)
             if dry_run:
                 return self._foreseen(report, refreshed.contact, mover, seen, plan)
-            self._remote.tracking.lacks(seen.absent)  # the next push sends those that are here
+            # The next push sends those that are here. What lacks nothing but a dictionary has to wait for it.
+            self._remote.tracking.lacks(here.union(seen.absent, self._unusable) - (unreadable - here))
             return self._collect(report, mover, seen, plan)
         finally:
             self._index.close()
@@ -161,16 +171,16 @@ class _Collector:
         means = Means(
             sum(not self._local.path(segment_name(segment)).exists() for segment in plan.segments),
             len(away),
-            len(self._index.dictionaries()),
+            self._checked,
             sum(each is not None and not self._local.has_dictionary(each) for each in used),
             [(sum(known.stored for known in group), len(group)) for group in groups],
             bool(self._remote.tracking.untold() or (seen.lost and not seen.absent)),
+            self._mended,
         )
         requests = gc_requests(contact, seen.holdings, plan, means)
         return replace(report, moved=means.bytes, requests=requests)
 
     def _collect(self, report: GcReport, mover: Mover, seen: Seen, plan: GcPlan) -> GcReport:
-        failures = self._mend_dictionaries()
         plan = self._possible(mover, seen, plan)
         moved = self._publish(mover, seen, plan)
         deleted: tuple[Garbage, ...] = ()
@@ -183,7 +193,7 @@ class _Collector:
             bytes=sum(each.stored for each in deleted),
             moved=moved,
             waiting=plan.waiting + len(plan.leaving) - len(deleted),
-            failures=(*report.failures, *failures, *mover.failures),
+            failures=(*report.failures, *mover.failures),
         )
 
     def _possible(self, mover: Mover, seen: Seen, plan: GcPlan) -> GcPlan:
@@ -195,21 +205,6 @@ class _Collector:
         holdings = replace(seen.holdings, stuck=stuck)
         return plan_gc(holdings, self._remote.backend.now(), self._grace)
 
-    def _mend_dictionaries(self) -> list[Failure]:
-        """Read the dictionaries that packs need; send again what is bad or gone there, or tell of it."""
-        source, failures = self._remote.objects(), []
-        for digest in self._index.dictionaries():
-            try:
-                read_dictionary(source.backend, source.name(digest), digest)
-            except (NotFoundError, IntegrityError) as error:
-                self._remote.tracking.disbelieve([digest])
-                if self._local.has_dictionary(digest):
-                    known = source.put(self._local.objects.dictionaries(digest).content, digest)
-                    self._remote.tracking.uploaded([known])
-                else:
-                    failures.append(Failure(source.name(digest), str(error)))
-        return failures
-
     def _is_here(self, digest: Digest) -> bool:
         """Return whether an object is here, so that a push can send it."""
         known = self._local.index.known(digest)
@@ -218,8 +213,61 @@ class _Collector:
         dictionary = None if known.place is None else known.place.dictionary
         return dictionary is None or self._local.has_dictionary(dictionary)
 
-    def _look(self, listed: Iterable[Listed]) -> Seen:
-        return look(self._remote, self._index, self._tracking, listed)
+    def _examine(self, listed: Iterable[Listed], *, dry_run: bool) -> tuple[Seen, set[Digest]]:
+        """Look at the remote, send again what dictionaries it lacks, and look past packs that lack theirs.
+
+        Returns:
+            What was seen, and needed objects of such packs: they may be there, and nobody can read them.
+        """
+        files = list_files(self._remote, self._index, listed)
+        seen = look(self._remote, self._index, self._tracking, files)
+        mended, lost = self._mend_dictionaries(seen, files, dry_run=dry_run)
+        if not mended and not lost:
+            return seen, set()
+        self._tracking.uploaded(mended)
+        self._mended = len(mended)
+        packs = packs_with(self._index, lost)
+        unreadable = {known.digest for known in needed_of(self._index, self._tracking.id, packs)}
+        self._unusable = tuple(lost)
+        seen = look(self._remote, self._index, self._tracking, files.with_objects(mended), lost)
+        failures = lost.values() if unreadable.intersection(seen.absent) else ()
+        return replace(seen, failures=(*seen.failures, *failures)), unreadable
+
+    def _mend_dictionaries(
+        self, seen: Seen, files: Files, *, dry_run: bool
+    ) -> tuple[list[Stored], dict[Digest, Failure]]:
+        """Read the dictionaries that are needed, and send again what is bad or gone there and good here.
+
+        A dry run sends nothing, and reads none: it knows of those alone that are gone.
+        """
+        source, mended, lost = self._remote.objects(), [], {}
+        self._checked = len(files.objects.keys() & seen.census.dictionaries)
+        for digest in seen.census.dictionaries:
+            name = source.name(digest)
+            reason = self._fault(name, digest, read=not dry_run) if digest in files.objects else _GONE
+            if reason and self._local.has_dictionary(digest):
+                mended.append(self._send_dictionary(digest, dry_run=dry_run))
+            elif reason:
+                lost[digest] = Failure(name, f"the dictionary of packs in {source.backend.url}: {reason}")
+        return mended, lost
+
+    def _fault(self, name: str, digest: Digest, *, read: bool) -> str | None:
+        """Return what is wrong with the file of a dictionary; None where nothing is known to be."""
+        try:
+            if read:
+                read_dictionary(self._remote.backend, name, digest)
+        except (NotFoundError, IntegrityError) as error:
+            return str(error)
+        return None
+
+    def _send_dictionary(self, digest: Digest, *, dry_run: bool) -> Stored:
+        content = self._local.objects.dictionaries(digest).content
+        if dry_run:
+            return Stored(digest, len(content), len(self._local.codec.compress(content)) + SEAL_SIZE)
+        self._remote.tracking.disbelieve([digest])  # so that a push sends it, where this fails
+        known = self._remote.objects().put(content, digest)
+        self._remote.tracking.uploaded([known])
+        return known
 
     def _publish(self, mover: Mover, seen: Seen, plan: GcPlan) -> int:
         """Move what is to move, and publish what is garbage now; return the bytes of the new packs."""
@@ -286,7 +334,8 @@ class _Collector:
             ) from None
         if taken.failures:
             return ()
-        seen = self._look(listed)
+        files = list_files(self._remote, self._index, listed)
+        seen = look(self._remote, self._index, self._tracking, files, self._unusable)
         deleted = plan_gc(seen.holdings, self._remote.backend.now(), self._grace).deleted
         allowed = frozenset(planned)
         return tuple(each for each in deleted if each in allowed)

@@ -46,7 +46,19 @@ QUARANTINE = "quarantine"
 
 
 class LackingDictionaryError(NotFoundError):
-    """What an object is compressed with is not where the object is, with which nothing is wrong."""
+    """What an object is compressed with is not where the object is, with which nothing is wrong.
+
+    Attributes:
+        dictionary: The dictionary.
+    """
+
+    def __init__(self, message: str, dictionary: Digest) -> None:
+        super().__init__(message)
+        self.dictionary = dictionary
+
+    def __reduce__(self) -> tuple[type[LackingDictionaryError], tuple[str, Digest]]:
+        """Keep the dictionary when the error travels between processes."""
+        return type(self), (str(self.args[0]), self.dictionary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +169,7 @@ class Local:
             self.bring_dictionary(source, place.dictionary)
         except (NotFoundError, IntegrityError) as error:
             raise LackingDictionaryError(
-                f"{source.backend.url} lacks the dictionary {place.dictionary}: {error}"
+                f"{source.backend.url} lacks the dictionary {place.dictionary}: {error}", place.dictionary
             ) from error
 
     def take_in(self, path: Path, name: str) -> None:

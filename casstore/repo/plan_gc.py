@@ -168,6 +168,7 @@ class Means:
         dictionaries: Dictionaries that are not here, and that moving takes.
         moved: The stored bytes and the number of the objects of each new pack.
         tells: Whether uploads are to be told of in any case.
+        mended: Dictionaries to send again.
     """
 
     segments: int
@@ -176,6 +177,7 @@ class Means:
     dictionaries: int
     moved: Sequence[tuple[int, int]]
     tells: bool
+    mended: int = 0
 
     @property
     def bytes(self) -> int:
@@ -185,7 +187,7 @@ class Means:
 
 def gc_requests(contact: Contact, holdings: Holdings, plan: GcPlan, means: Means) -> Mapping[str, int]:
     """Return the requests of a collection, by verb."""
-    publishes = int(bool(plan.doomed or means.moved or means.tells))
+    publishes = int(bool(plan.doomed or means.moved or means.tells or means.mended))
     kinds = Counter(each.what for each in holdings.files)
     lists = _pages(len(holdings.segments), kinds[PACK], kinds[OBJECT])
     if plan.leaving:
@@ -194,7 +196,7 @@ def gc_requests(contact: Contact, holdings: Holdings, plan: GcPlan, means: Means
         {
             "LIST": lists,
             "GET": means.checked + means.packs + means.dictionaries + means.segments,
-            "PUT": len(means.moved) + publishes * (1 + (not contact.packs)),
+            "PUT": means.mended + len(means.moved) + publishes * (1 + (not contact.packs)),
             "DELETE": len(plan.leaving),
         }
     )

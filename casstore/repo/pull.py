@@ -23,6 +23,7 @@ from casstore.catalog.inventory import (
     waiting_for,
     wanted_in,
 )
+from casstore.digest import Digest
 from casstore.errors import BackendError, CasstoreError, IntegrityError, NotFoundError
 from casstore.repo.plan import Failure
 from casstore.repo.plan_evict import EVICT_TO
@@ -36,7 +37,6 @@ from casstore.store.sealed import Stored, create
 if TYPE_CHECKING:
     from casstore.catalog.rows import PackInfo
     from casstore.catalog.tracking import Sides, Tracking
-    from casstore.digest import Digest
     from casstore.events import OnEvent
     from casstore.repo.local import Local
     from casstore.repo.remote import Refreshed, Remote
@@ -92,7 +92,7 @@ def pull(
         plan = planned_pull(repository, remote, refreshed, manifest_only=manifest_only)
         run.entries = plan.entries
         if not manifest_only:
-            whole = _bring_all(repository, remote, plan, run)
+            whole = _bring_all(repository, remote, refreshed, plan, run)
             if settle(repository.local.index, remote.tracking.id):
                 run.fail(_not_inside(repository.local, remote, whole))
             remote.tracking.disbelieve(run.doubtful)
@@ -103,7 +103,9 @@ def pull(
     return run.report(plan)
 
 
-def _bring_all(repository: Repository, remote: Remote, plan: PullPlan, run: Run) -> list[WholePack]:
+def _bring_all(
+    repository: Repository, remote: Remote, refreshed: Refreshed, plan: PullPlan, run: Run
+) -> list[WholePack]:
     """Bring the objects of a plan, and look at the manifest again where some had been moved meanwhile.
 
     Returns:
@@ -112,14 +114,21 @@ def _bring_all(repository: Repository, remote: Remote, plan: PullPlan, run: Run)
     whole: list[WholePack] = []
     for _ in range(_LOOKS):
         whole += plan.whole
-        gone = _Download(repository.local, remote, plan, run).run() if plan.count else []
-        if not gone:
+        if not plan.count:
             break
+        download = _Download(repository.local, remote, plan, run)
+        download.run()
+        sought = [*download.gone, *download.waiting]
+        if not sought:
+            break
+        before = remote.tracking.sides(sought)
         # What was gone may have been merged into another pack: the manifest tells.
-        before = remote.tracking.sides(gone)
-        again = remote.refresh()
-        after = remote.tracking.sides(gone)
-        moved = {digest for digest in gone if _moved(before[digest], after[digest])}
+        again = remote.refresh() if download.gone else refreshed
+        # What lacks its dictionary may lie in another pack, too: a push sent it that had the objects alone.
+        if download.waiting:
+            remote.tracking.look_past(download.lacking, download.waiting)
+        after = remote.tracking.sides(sought)
+        moved = {digest for digest in sought if _moved(before[digest], after[digest])}
         if not moved:
             break
         run.forgive(moved)
@@ -197,11 +206,15 @@ class _Download:
         self._source: ObjectStore = remote.objects()
         self._tracking = remote.tracking
         self._loose: list[Stored] = []
-        self._gone: list[Digest] = []
-        self._lacking: dict[Digest | None, str] = {}
+        self.lacking: dict[Digest, str] = {}
+        """Dictionaries that could not be had, and why."""
+        self.gone: list[Digest] = []
+        """Objects whose file was not there."""
+        self.waiting: list[Digest] = []
+        """Objects that lack nothing but a dictionary."""
 
-    def run(self) -> list[Digest]:
-        """Bring everything, noting what is here as it comes; return the objects whose file was not there."""
+    def run(self) -> None:
+        """Bring everything, noting what is here as it comes."""
         plan, run = self._plan, self._run
         run.start(plan)
         try:
@@ -214,13 +227,13 @@ class _Download:
         finally:
             self._note_loose()
             run.finish()
-        return self._gone
 
     def _jobs(self) -> Iterator[WholePack | Range | Stored]:
         return itertools.chain(self._plan.whole, self._plan.ranges, self._plan.loose)
 
     def _bring(self, job: WholePack | Range | Stored) -> Brought:
-        if (lacking := self._lacking.get(_dictionary_of(job))) is not None:
+        dictionary = _dictionary_of(job)
+        if dictionary is not None and (lacking := self.lacking.get(dictionary)) is not None:
             digests = self._digests_of(job)
             return Brought(failures=[Failure(digest, lacking) for digest in digests], waiting=True)
         if isinstance(job, WholePack):
@@ -290,7 +303,7 @@ class _Download:
         try:
             self._local.bring_dictionary(self._source, digest)
         except (NotFoundError, IntegrityError) as error:
-            self._lacking[digest] = f"{self._source.name(digest)}, the dictionary: {error}"
+            self.lacking[digest] = f"{self._source.name(digest)}, the dictionary: {error}"
         else:
             self._run.advance(0, stored)
 
@@ -305,7 +318,9 @@ class _Download:
         if len(self._loose) >= _BATCH:
             self._note_loose()
         self._run.fail(result.failures, passing=result.waiting)
-        self._gone += result.gone
+        self.gone += result.gone
+        if result.waiting:
+            self.waiting += [Digest(failure.name) for failure in result.failures]
         self._run.advance(result.count, result.stored, packs=len(result.packs))
 
     def _note_loose(self) -> None:

@@ -187,12 +187,7 @@ class Tiers:
             raise BackendError(f"{identity} failed and is left alone for a while", transient=True)
         remote = self._identified(identity)
         try:
-            brought = self._bring(remote, known)
-        except LackingDictionaryError:
-            raise
-        except (NotFoundError, IntegrityError) as error:
-            remote.tracking.disbelieve([known.digest])
-            raise NotFoundError(f"{identity} does not hold it as it said: {error}") from error
+            brought = self._bring_from_any_place(remote, known)
         except BackendError:
             self._paused[identity] = time.monotonic() + REMOTE_PAUSE
             raise
@@ -202,6 +197,27 @@ class Tiers:
             self._ahead.missed(remote, known.place.pack)
         self._tidy(brought.stored)
         return brought
+
+    def _bring_from_any_place(self, remote: Remote, known: Stored) -> Stored:
+        """Bring one object from where a remote is believed to hold it, or else from where besides."""
+        lacking: list[Digest] = []
+        while True:
+            try:
+                return self._bring(remote, known)
+            except LackingDictionaryError as error:
+                lacking.append(error.dictionary)
+                remote.tracking.look_past(lacking, [known.digest])
+                there = remote.tracking.sides([known.digest])[known.digest].there
+                if there is None or there == known:
+                    raise
+            except (NotFoundError, IntegrityError) as error:
+                remote.tracking.disbelieve([known.digest])
+                there = remote.tracking.sides([known.digest])[known.digest].there
+                if there is None:
+                    raise NotFoundError(
+                        f"{remote.tracking.url} does not hold it as it said: {error}"
+                    ) from error
+            known = there
 
     def _bring(self, remote: Remote, known: Stored) -> Stored:
         """Bring one object; if its pack is gone, look where it is now, since packs are merged."""

@@ -626,7 +626,7 @@ def test_a_dictionary_that_cannot_be_sent_is_sent_by_what_comes_next(
 def test_a_lost_dictionary_is_sent_again(
     store: Repository, opened: Open, folder_url: str, remote: Path, harm: str
 ) -> None:
-    """A collection reads the dictionaries in use, and mends one from here."""
+    """A collection reads the dictionaries in use, and mends one from here, or tells of all that needs it."""
     fill(store, range(1200))
     store.push(folder_url)
     (dictionary,) = (remote / name for name in files(remote, "objects"))
@@ -638,12 +638,21 @@ def test_a_lost_dictionary_is_sent_again(
     for _ in range(2):
         assert len(early.pull(folder_url).failures) == 1200
     told = bare.gc(folder_url)
-    assert ([failure.name[:8] for failure in told.failures], told.missing) == (["objects/"], harm == "gone")
-    store.gc(folder_url)
+    assert ([failure.name[:8] for failure in told.failures], told.missing, told.here) == (
+        ["objects/"],
+        1200,
+        0,
+    )
+    if harm == "gone":
+        predicted = store.gc(folder_url, dry_run=True)
+        assert (predicted.missing, predicted.requests) == (0, {"LIST": 3, "PUT": 2})
+    mended = store.gc(folder_url)
+    assert (mended.failures, mended.missing) == ((), 0)
+    assert mended.requests == {"LIST": 3, "PUT": 2} | ({} if harm == "gone" else {"GET": 1})
     check(opened, folder_url, answers(store), early)
 
 
-@pytest.mark.parametrize(("harm", "failures", "moved"), [("packs", 1, 2), ("objects", 4, 0)])
+@pytest.mark.parametrize(("harm", "moved", "missing"), [("packs", 2, 0), ("objects", 0, 220)])
 def test_packs_beside_a_damaged_one_are_not_rewritten_each_time(
     store: Repository,
     opened: Open,
@@ -651,10 +660,13 @@ def test_packs_beside_a_damaged_one_are_not_rewritten_each_time(
     remote: Path,
     monkeypatch: pytest.MonkeyPatch,
     harm: str,
-    failures: int,
     moved: int,
+    missing: int,
 ) -> None:
-    """What can be moved is, once; the damaged one stays and is told of, and who has its objects mends it."""
+    """What can be moved is, once; the damaged one stays and is told of, and who has its objects mends it.
+
+    Without their dictionary, objects count as missing, and nothing moves.
+    """
     monkeypatch.setattr("casstore.store.dictionaries.TRAINED_ON", 100)
     monkeypatch.setattr("casstore.repo.packing.TRAINED_ON", 100)
     fill(store, range(200))  # with a dictionary
@@ -667,7 +679,7 @@ def test_packs_beside_a_damaged_one_are_not_rewritten_each_time(
     damage(harmed)
     bare = opened("bare")
     first = bare.gc(folder_url)
-    assert (len(first.failures), first.repacked, first.missing) == (failures, moved, 0)
+    assert (len(first.failures), first.repacked, first.missing) == (1, moved, missing)
     for _ in range(2):
         before = files(remote, "packs"), files(remote, "manifest")
         again = bare.gc(folder_url)
@@ -686,7 +698,7 @@ def test_a_dictionary_that_is_nowhere_stops_nobody_who_has_the_objects(
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They are packed anew without it."""
+    """A push sends them again, packed without it; then the pack that needs it is garbage."""
     monkeypatch.setattr("casstore.store.dictionaries.TRAINED_ON", 100)
     monkeypatch.setattr("casstore.repo.packing.TRAINED_ON", 100)
     fill(store, range(200))
@@ -700,7 +712,12 @@ def test_a_dictionary_that_is_nowhere_stops_nobody_who_has_the_objects(
     store.close()
     again = opened("store")
     clock.forward(DAY, remote)
-    assert (again.gc(folder_url).repacked, again.gc(folder_url).repacked) == (1, 0)
+    told = again.gc(folder_url)
+    assert (len(told.failures), told.missing, told.here) == (1, 50, 50)
+    assert again.push(folder_url).objects == 50
+    newcomer = opened("newcomer")  # before anything is doomed: it must look past the pack that was first
+    assert newcomer.pull(folder_url).failures == ()
+    assert (again.gc(folder_url).missing, again.gc(folder_url).doomed) == (0, 0)
     check(opened, folder_url, {key(number): answer(number) for number in range(150, 200)})
 
 

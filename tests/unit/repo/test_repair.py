@@ -133,7 +133,7 @@ def test_a_dictionary_that_is_here_again_goes_up(
     for file in (store.path / name, remote / name):
         file.unlink()
     told = store.gc(folder_url)
-    assert (told.missing, told.here) == (1, 0)
+    assert (told.missing, told.here) == (120, 0)
     second = (tmp_path / "second").as_uri()
     author.push(second)
     store.pull(second)
@@ -179,3 +179,44 @@ def test_what_another_remote_has_is_not_given_up(opened: Open, folder_url: str, 
     assert again.push(second).left == 1
     assert again.get(digest) == content
     assert (again.push(second).objects, again.push(second).left) == (1, 0)
+
+
+@pytest.mark.usefixtures("small_dictionaries")
+@pytest.mark.parametrize("harm", ["gone", "bad"])
+def test_objects_whose_dictionary_is_nowhere_go_up_again(
+    opened: Open, folder_url: str, remote: Path, harm: str
+) -> None:
+    """Who has them otherwise sends them; stores that learnt of both places read what they can."""
+    author, early, one = opened("author"), opened("early"), opened("one")
+    fill(author, range(120))
+    author.push(folder_url)
+    early.pull(folder_url, manifest_only=True)
+    one.pull(folder_url, manifest_only=True)
+    ((name, _),) = files(remote, "objects").items()
+    author.close()
+    (author.path / name).unlink()
+    damage(remote / name) if harm == "bad" else (remote / name).unlink()
+    again = opened("author")
+    assert (again.gc(folder_url).missing, again.gc(folder_url).here) == (120, 120)
+    assert again.push(folder_url).objects == 120
+    assert opened("newcomer").pull(folder_url).failures == ()
+    assert early.pull(folder_url).failures == ()
+    assert one.pull(folder_url, manifest_only=True).failures == ()
+    assert one.read_entry(key(7))[1] == answer(7)
+    told = opened("bare").gc(folder_url)
+    assert (told.missing, told.failures, told.doomed + told.waiting > 0) == (0, (), True)
+
+
+@pytest.mark.usefixtures("small_dictionaries")
+def test_a_dictionary_that_nothing_needs_is_not_missed(
+    opened: Open, folder_url: str, remote: Path, store: Repository
+) -> None:
+    """Once all that needs it was forgotten, collections go on without it."""
+    fill(store, range(120))
+    store.push(folder_url)
+    for number in range(120):
+        store.forget(key(number))
+    store.push(folder_url)
+    lose(remote, "objects")
+    told = opened("bare").gc(folder_url)
+    assert (told.missing, told.failures) == (0, ())
