@@ -22,7 +22,7 @@ class CasstoreError(Exception):
 
     def __str__(self) -> str:
         # KeyError, a base of two classes below, would quote the message.
-        return str(self.args[0]) if self.args else self.__class__.__name__
+        return str(self.args[0]) if self.args else (self.__doc__ or "").partition("\n")[0]
 
 
 class NotFoundError(CasstoreError, KeyError):
@@ -70,6 +70,30 @@ class ExistsError(BackendError):
 
 class RemoteGoneError(BackendError):
     """Where a remote was that this store knows, there is no store any more."""
+
+
+def malformed(error: Exception) -> str:
+    """Return what is wrong with data, from the exception that reading it raised, without Python's words.
+
+    Args:
+        error: What a parser raised, or code that looks into parsed data: a KeyError, a TypeError, ...
+    """
+    if isinstance(error, KeyError) and error.args and not isinstance(error, CasstoreError):
+        return f"{error.args[0]} is missing"
+    known = next((text for kind, text in _MALFORMED if isinstance(error, kind)), "")
+    return known or str(error) or "a value is not what it should be"
+
+
+_MALFORMED: tuple[tuple[type[Exception], str], ...] = (
+    (CasstoreError, ""),
+    (KeyError, "a part is missing"),
+    (IndexError, "it ends too early"),
+    (UnicodeError, "its text is not UTF-8"),
+    (RecursionError, "it is nested too deeply"),
+    (TypeError, "a part has another type than expected"),
+    (AttributeError, "a part has another type than expected"),
+)
+"""What the classes mean; others are parsers', which say in their own sentences what is wrong, and where."""
 
 
 def _rebuild(kind: type[BackendError], message: str, transient: bool) -> BackendError:

@@ -298,7 +298,8 @@ def _driver(scheme: str) -> type[AbstractFileSystem]:
             " installed fsspec driver opens"
         ) from error
     except ImportError as error:
-        raise ConfigError(f"{scheme}:// needs a package that is not installed: {error}") from error
+        advice = f"install {error.name}" if error.name else str(error)  # fsspec's own: "Install gcsfs to ..."
+        raise ConfigError(f"{scheme}:// needs a package that is not installed: {advice}") from error
     return kind
 
 

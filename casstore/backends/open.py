@@ -84,7 +84,7 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ConfigError(f"not a URL: {error}") from error
+        raise ConfigError("not a URL: its host or port cannot be read; write s3://bucket/prefix") from error
     if parts.password is not None or (parts.username is not None and parts.scheme in {"s3", "s3a"}):
         raise ConfigError(
             f"the {parts.scheme}:// URL holds credentials: leave them out, and set them up the ordinary way"

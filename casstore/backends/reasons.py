@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from casstore.errors import CasstoreError
+
 _NO_ROUTE = "the server cannot be reached: check its address, the network and the VPN"
 _BROKEN = "the connection broke: check the network, and try again"
 _BUSY = "it is in use: try again later"
@@ -154,6 +156,18 @@ def of_os_error(error: OSError) -> Reason:
         name = errno.errorcode[number]
         return Reason(f"the system answers {name} ({_text(error)}): check the disk or share, and try again")
     return of_connection(error) or _unknown(error)
+
+
+def words(error: Exception) -> str:
+    """Return what went wrong, for any exception: our own message, or the reason that its class stands for."""
+    if isinstance(error, CasstoreError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"cannot use {error.filename}: " if isinstance(error.filename, str) else ""
+        return where + of_os_error(error).text
+    if isinstance(error, MemoryError):
+        return "no memory is left: close some programs, and try again"
+    return f"an unexpected fault{quote(error)}: report it, with what the logger casstore shows at level DEBUG"
 
 
 def of_status(status: int, sentence: str = "") -> Reason:

@@ -38,6 +38,16 @@ _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
 """How the names of errors begin that only another index mends."""
 
 
+_TROUBLE = {
+    "SQLITE_CANTOPEN": "it cannot be opened; check who owns the folder and its mode",
+    "SQLITE_IOERR": "the disk or share reports an error; check it, and try again",
+    "SQLITE_NOMEM": "no memory is left; close some programs, and try again",
+    "SQLITE_PERM": "permission denied; check who owns the folder and its mode",
+    "SQLITE_PROTOCOL": "too many processes open it at once; try again",
+}
+"""SQLite's error codes, by how their names begin, in words."""
+
+
 def connect(path: Path, *, durable: bool, create: bool) -> tuple[sqlite3.Connection, int]:
     """Open the index's file.
 
@@ -195,7 +205,7 @@ def _translated(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Cassto
     name = getattr(error, "sqlite_errorname", "")
     no_text = isinstance(error, UnicodeDecodeError)  # SQLite's message quotes a damaged schema
     if no_text or name.startswith(_DAMAGED) or (name == "SQLITE_CANTOPEN" and not path.exists()):
-        return DamagedIndexError(f"{path} is damaged ({error}); whoever uses it next rebuilds it")
+        return DamagedIndexError(f"{path} is damaged; the next command that uses it rebuilds it")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         held = f"{path} was locked for {BUSY_TIMEOUT:.0f} s by another process"
         return BackendError(f"{held}; try again when it is done", transient=True)
@@ -208,4 +218,6 @@ def _translated(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Cassto
             f"cannot use {path}, which may only be read: SQLite writes beside it even to read, so make the"
             " store's folder writable, or use a copy of the store"
         )
-    return BackendError(f"cannot use {path}: {error}")
+    known = next((told for start, told in _TROUBLE.items() if name.startswith(start)), None)
+    told = known or f'SQLite says "{error}": remove the file while no process uses it, and it is rebuilt'
+    return BackendError(f"cannot use {path}: {told}")

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from casstore.digest import Digest, Key, parse_digest, parse_key
-from casstore.errors import ConfigError, FormatError
+from casstore.errors import ConfigError, FormatError, malformed
 from casstore.store.pack import PACK_MAX, Pack, contents_fields, parse_contents
 from casstore.store.sealed import Frames, Stored
 from casstore.values import quick_value
@@ -168,7 +168,7 @@ def decode_fields(fields: object) -> Record:
     try:
         return decoder(fields)
     except (KeyError, TypeError) as error:
-        raise FormatError(f"a malformed {fields['kind']} record: {error}") from error
+        raise FormatError(f"a malformed {fields['kind']} record: {malformed(error)}") from error
 
 
 def next_generation(claim: Claim) -> int:

@@ -9,7 +9,7 @@ import orjson
 
 from casstore.catalog.records import Claim, Entry, Tombstone, dump_labels
 from casstore.digest import Digest, Key
-from casstore.errors import BackendError
+from casstore.errors import BackendError, malformed
 from casstore.store.sealed import Frames, Place, Stored
 
 ClaimRow = tuple[bytes, bytes | None, int, int, str, bytes]
@@ -84,7 +84,7 @@ def claim_on(
             refs_from(refs) if refs else (),
         )
     except (ValueError, TypeError, AttributeError) as error:
-        raise DamagedIndexError(f"the index has a damaged row: {error}") from error
+        raise DamagedIndexError(f"the index has a damaged row: {malformed(error)}") from error
 
 
 def refs_from(refs: bytes) -> tuple[Digest, ...]:

@@ -22,7 +22,7 @@ import orjson
 from casstore.catalog.batch import Batch, decode_batch
 from casstore.catalog.records import Record, Replaces, decode_record, encode_record, integer
 from casstore.digest import Digest, parse_digest
-from casstore.errors import FormatError, IntegrityError
+from casstore.errors import FormatError, IntegrityError, malformed
 from casstore.store.codec import SEAL_SIZE, Codec, decompress, read_frames
 from casstore.store.sealed import (
     UNKNOWN,
@@ -172,7 +172,7 @@ def read_head(beginning: bytes) -> Head | None:
     try:
         digest, size, stored = parse_digest(fresh["digest"]), integer(fresh["size"]), integer(fresh["stored"])
     except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"a segment has a malformed header: {error}") from error
+        raise FormatError(f"a segment has a malformed header: {malformed(error)}") from error
     return Head(replaces, digest, size, len(frame), stored)
 
 

@@ -77,8 +77,13 @@ class Guard:
     def fault(self, what: str, fault: Exception) -> None:
         """Count a fault, and tell of the first one."""
         self.faults += 1
-        reason = f"{type(fault).__name__}: {fault}"
-        self.warn("store", "the cache cannot %s (%s); calls go on without it", what, reason)
+        from casstore.backends.reasons import words  # a store that works needs none
+
+        if "store" not in self._told:
+            self.warn("store", "the cache cannot %s (%s); calls go on without it", what, words(fault))
+            import logging
+
+            logging.getLogger(LOGGER).debug("the fault in full", exc_info=fault)
 
     def _rest_if_slow(self, started: float) -> None:
         now = self._clock()

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from casstore.errors import ConfigError
+from casstore.errors import ConfigError, malformed
 from casstore.inference.types import Request, Response, Usage
 
 PRICES_VARIABLE: Final = "CASSTORE_PRICES"
@@ -147,7 +147,13 @@ def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the price file {path}: {error}") from error
+        raise ConfigError(f"cannot read the price file {path}: {_trouble(error)}") from error
+
+
+def _trouble(error: OSError | ValueError) -> str:
+    from casstore.backends.reasons import of_os_error
+
+    return of_os_error(error).text if isinstance(error, OSError) else malformed(error)
 
 
 def _row(table: Mapping[str, Any], where: str) -> _Row:
@@ -164,5 +170,5 @@ def _row(table: Mapping[str, Any], where: str) -> _Row:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{where}: a price needs models, input and output, as numbers ({error!r})"
+            f"{where}: a price needs models, input and output, as numbers: {malformed(error)}"
         ) from error

@@ -16,7 +16,7 @@ import orjson
 
 from casstore.catalog.records import Entry
 from casstore.digest import Key
-from casstore.errors import FormatError
+from casstore.errors import FormatError, malformed
 from casstore.inference.policy import Settings
 from casstore.inference.types import NO_USAGE, Chunk, Original, Request, Response, Usage
 
@@ -53,7 +53,7 @@ def to_json(value: object) -> bytes:
         try:
             return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
         except (TypeError, ValueError, RecursionError) as error:
-            raise FormatError(f"not JSON: {error}") from error
+            raise FormatError(f"not JSON: {malformed(error)}") from error
 
 
 def encode(response: Response, chunks: Iterable[Chunk] | None = None) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casstore.backends.local import LocalBackend
+from casstore.backends.reasons import words
 from casstore.catalog.connecting import locked, replacing
 from casstore.catalog.index import Index, now, put_objects, put_pack_here
 from casstore.catalog.journal import Journal, replay
@@ -106,7 +107,7 @@ def _add_objects(index: Index, root: Path, files: list[Info], on_event: OnEvent)
                 try:
                     put_objects(connection, [_object(path, info)], used=path.stat().st_mtime_ns // 1_000_000)
                 except (CasstoreError, OSError) as error:
-                    failures.append(Failure(info.name, str(error)))
+                    failures.append(Failure(info.name, words(error)))
         on_event(Advanced("rebuild", len(batch), sum(info.size for info in batch)))
     return failures
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from casstore.backends.reasons import words
 from casstore.catalog.holding import remotes_holding, unlearn_segment
 from casstore.catalog.index import put_objects, put_pack
 from casstore.catalog.packed import is_pack_here, members_of, packs_here
@@ -96,7 +97,7 @@ def _failures(local: Local, info: Info, check: Callable[[Local, Info], None]) ->
     except NotFoundError:  # removed since it was listed
         return []
     except (CasstoreError, OSError) as error:
-        return [Failure(info.name, str(error))]
+        return [Failure(info.name, words(error))]
     return []
 
 

@@ -20,7 +20,7 @@ import orjson
 
 from casstore.backends.mapping import from_os_error
 from casstore.digest import Digest, check_digests, digest_of, parse_digest
-from casstore.errors import CasstoreError, FormatError, IntegrityError
+from casstore.errors import CasstoreError, FormatError, IntegrityError, malformed
 from casstore.store.codec import FRAME_SIZE, Codec, Dictionary, decompress
 from casstore.store.sealed import Place, Stored
 
@@ -319,7 +319,7 @@ def _read_toc(file: BinaryIO, length: int) -> Contents:
         fields = orjson.loads(decompress(file.read(length - start - _TAIL)))
         contents = parse_contents(fields)
     except (FormatError, KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
-        raise IntegrityError(f"a pack's table of contents is malformed: {error}") from error
+        raise IntegrityError(f"a pack's table of contents is malformed: {malformed(error)}") from error
     if sum(contents.lengths) != start - head:
         raise IntegrityError("a pack's table of contents does not fit its length")
     return contents

@@ -52,7 +52,21 @@ def test_no_fault_of_the_store_costs_an_answer(
     cache.close()
     assert store.did.count("fault") >= 3
     assert len(caplog.records) == 1
+    assert type(fault).__name__ not in caplog.text
     assert cache.guard.faults == store.did.count("fault")
+
+
+def test_an_unexpected_fault_can_be_looked_at(caplog: pytest.LogCaptureFixture) -> None:
+    """The warning has no exception's name; where the level is DEBUG, its traceback follows."""
+    caplog.set_level("DEBUG", logger="casstore")
+    cache = Cache(BrokenStore(RuntimeError("a bug"), EVERYTHING), memory=0)
+    cache.wrap(FakeClient()).converse(HELLO)
+    warning, detail = caplog.records[:2]
+    assert 'an unexpected fault and says "a bug"' in warning.getMessage()
+    assert "RuntimeError" not in warning.getMessage()
+    assert detail.levelname == "DEBUG"
+    assert detail.exc_info is not None
+    assert detail.exc_info[0] is RuntimeError
 
 
 def test_memory_goes_on_without_the_store() -> None:

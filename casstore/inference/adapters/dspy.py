@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from casstore.errors import FormatError
+from casstore.errors import FormatError, malformed
 from casstore.inference.adapters.bases import address_of, host_of, plain, provider_in
 from casstore.inference.adapters.endpoint import count
 from casstore.inference.adapters.lookups import Asked, Lookups, spelled
@@ -142,7 +142,7 @@ def loaded(body: bytes) -> Any:
         told = json.loads(body)
         kind, value = told["type"], told["value"]
     except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"no stored answer: {error!r}") from error
+        raise FormatError(f"no stored answer: {malformed(error)}") from error
     if kind == "json":
         return value
     if kind not in _WIRES:

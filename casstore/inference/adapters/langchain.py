@@ -16,7 +16,7 @@ from langchain_core import messages, outputs
 from langchain_core.caches import BaseCache
 
 from casstore.digest import digest_of
-from casstore.errors import FormatError
+from casstore.errors import FormatError, malformed
 from casstore.inference.adapters.endpoint import count
 from casstore.inference.adapters.lookups import Asked, Lookups, spelled
 from casstore.inference.http.core import Opened
@@ -177,7 +177,7 @@ def loaded(body: bytes) -> list[Any]:
     try:
         return [_loaded(each) for each in json.loads(body)["generations"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"no stored generations: {error!r}") from error
+        raise FormatError(f"no stored generations: {malformed(error)}") from error
 
 
 def _loaded(told: JSON) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from casstore.errors import FormatError
+from casstore.errors import FormatError, malformed
 
 LONGEST: Final = 64 * 1024 * 1024
 """Bytes of one event from which a stream is no longer followed; an image in base64 has a tenth of it."""
@@ -235,7 +235,7 @@ def _aws_headers(block: bytes) -> dict[str, str]:
             if kind == _TEXT:
                 found[name] = value.decode()
     except (IndexError, UnicodeDecodeError) as error:
-        raise FormatError(f"a damaged AWS event: {error}") from error
+        raise FormatError(f"a damaged AWS event: {malformed(error)}") from error
     return found
 
 

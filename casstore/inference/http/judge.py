@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 
-from casstore.errors import FormatError
+from casstore.errors import FormatError, malformed
 from casstore.inference.http.endings import UNFINISHED, UNKNOWN
 from casstore.inference.http.exchange import HttpReply
 from casstore.inference.http.material import Subject
@@ -67,7 +67,7 @@ def _of_json(subject: Subject, reply: HttpReply, keep: Collection[str]) -> Verdi
     try:
         value = json.loads(reply.body)
     except (ValueError, RecursionError) as error:
-        return _of_unknown_form(reply, None, f"the reply cannot be read: {error}", keep)
+        return _of_unknown_form(reply, None, f"the reply cannot be read: {malformed(error)}", keep)
     if not isinstance(value, dict):
         return _of_unknown_form(reply, value, "the reply is no JSON object", keep)
     if _has_error(value):
@@ -75,7 +75,7 @@ def _of_json(subject: Subject, reply: HttpReply, keep: Collection[str]) -> Verdi
     try:
         found = read(subject.endpoint.wire, value)
     except (FormatError, RecursionError) as error:
-        return _of_unknown_form(reply, value, f"the reply cannot be read: {error}", keep)
+        return _of_unknown_form(reply, value, f"the reply cannot be read: {malformed(error)}", keep)
     return verdict_of(_with_aws_counts(found, reply), keep)
 
 

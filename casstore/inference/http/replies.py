@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from casstore.errors import FormatError
+from casstore.errors import FormatError, malformed
 from casstore.inference.adapters import anthropic, openai
 from casstore.inference.adapters.endpoint import count
 from casstore.inference.http.endings import UNFINISHED, UNKNOWN, stop_of, worst
@@ -43,7 +43,7 @@ def read(wire: str, body: JSON) -> Reading:
     try:
         return READERS[wire](body)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"no reply of the form {wire!r}: {error!r}") from error
+        raise FormatError(f"no reply of the form {wire!r}: {malformed(error)}") from error
 
 
 def ended(response: Response) -> Response:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from casstore.catalog.records import Entry
 from casstore.digest import Key
-from casstore.errors import FormatError
+from casstore.errors import FormatError, malformed
 from casstore.inference.http.controls import marked
 from casstore.inference.http.exchange import HttpReply
 from casstore.inference.http.judge import STORABLE
@@ -128,7 +128,7 @@ def _pace(told: object, size: int) -> Pace:
     try:
         pace = tuple((int(length), int(waited)) for length, waited in told)  # type: ignore[attr-defined]  # whatever it is, it is tried
     except (TypeError, ValueError) as error:
-        raise FormatError(f"a stored stream without its pieces: {error}") from error
+        raise FormatError(f"a stored stream without its pieces: {malformed(error)}") from error
     if sum(length for length, _ in pace) != size or any(length < 0 or waited < 0 for length, waited in pace):
         raise FormatError("a stored stream whose pieces are not its body")
     return pace

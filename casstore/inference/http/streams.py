@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
-from casstore.errors import FormatError
+from casstore.errors import FormatError, malformed
 from casstore.inference.http.followers import ENDED, FINAL, FOLLOWERS, NO_ANSWER, RUNNING, Follower
 from casstore.inference.http.framing import Event, Framing
 from casstore.inference.http.replies import Reading
@@ -68,7 +68,7 @@ class StreamWatch:
             for event in events():
                 self._event(event)
         except _UNREADABLE as error:
-            self.trouble = f"a stream that cannot be followed: {error!r}"
+            self.trouble = f"a stream that cannot be followed: {malformed(error)}"
 
     def _event(self, event: Event) -> None:
         if event.data.strip() == _DONE:
