@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import SplitResult
 
@@ -25,6 +26,7 @@ from casstore.backends.counts import RequestCounter
 from casstore.backends.mapping import from_driver_error, short_range
 from casstore.backends.names import check_folder, check_name, check_range, check_target, is_listed
 from casstore.backends.progress import Progress, watched
+from casstore.backends.traffic import drawn, ours
 from casstore.errors import CasstoreError, ConfigError
 
 Connect = Callable[[], AbstractFileSystem]
@@ -160,8 +162,8 @@ class FsspecBackend:
         """Yield every name below `folder`; see `Backend.list`."""
         path = self._prefix + check_folder(folder)
         self._count("LIST")
-        with self._seam("list", folder):
-            for found, size, modified in self._find(self._filesystem(), path.rstrip("/")):
+        with self._translated("list", folder):
+            for found, size, modified in drawn(partial(self._found, path.rstrip("/"))):
                 name = found.removeprefix(self._prefix)
                 if name != found and is_listed(name):
                     yield Info(name, size, modified)
@@ -184,8 +186,17 @@ class FsspecBackend:
             filesystem = self._filesystems.setdefault(process, self._connect())
         return filesystem
 
+    def _found(self, path: str) -> Iterable[tuple[str, int, int | None]]:
+        return self._find(self._filesystem(), path)
+
     @contextmanager
     def _seam(self, action: str, name: str) -> Iterator[None]:
+        """Do what `_translated` does, and mark what is sent as casstore's own."""
+        with self._translated(action, name), ours():
+            yield
+
+    @contextmanager
+    def _translated(self, action: str, name: str) -> Iterator[None]:
         """Turn what a driver raises into our errors: any type, since each driver has types of its own."""
         try:
             yield
