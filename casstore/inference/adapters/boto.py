@@ -10,9 +10,11 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial, wraps
 from io import BytesIO
 from typing import Any, Final
 
+from casstore.backends.traffic import is_ours, ours
 from casstore.errors import ConfigError, FormatError
 from casstore.inference.http.controls import PREFIX, marked
 from casstore.inference.http.core import Ask, HttpCache, Opaque, Opened
@@ -52,7 +54,9 @@ def _attach_client(http: HttpCache, client: Any) -> None:
         raise ConfigError(f"not a client of boto3 for {SERVICE}: {type(client).__name__} for {service}")
     event = f"before-call.{SERVICE}"
     client.meta.events.unregister(event, unique_id=_ID)
-    client.meta.events.register_last(event, Bedrock(http, client).before_call, unique_id=_ID)
+    # What botocore does next by itself; there is no public name for it.
+    bedrock = Bedrock(http, client._make_request)  # noqa: SLF001
+    client.meta.events.register_last(event, bedrock.before_call, unique_id=_ID)
 
 
 def _attach_session(http: HttpCache, session: Any) -> None:
@@ -69,21 +73,49 @@ def _attach_session(http: HttpCache, session: Any) -> None:
     session.events.register_last(event, add_base, unique_id=_ID)
 
 
+def answering(
+    original: Callable[..., Any], cache_for: Callable[[str], HttpCache | None]
+) -> Callable[..., Any]:
+    """Return `BaseClient._make_request` with a cache before it: what is called once ``before-call`` is over.
+
+    Args:
+        original: The function, which takes the client first.
+        cache_for: Returns the cache for a URL; None to let a request pass.
+    """
+
+    @wraps(original)
+    def make_request(client: Any, model: Any, params: dict[str, Any], context: Any) -> Any:
+        found = None
+        if not is_ours() and _ID not in context and client.meta.service_model.service_name == SERVICE:
+            http = cache_for(params["url"])
+            if http is not None:
+                found = Bedrock(http, partial(original, client)).before_call(model, params, context)
+        if found is not None:
+            return found
+        if _ID not in context:
+            return original(client, model, params, context)
+        with ours():  # a cache saw it, and lets it pass
+            return original(client, model, params, context)
+
+    return make_request
+
+
 class Bedrock:
     """Answers the calls of one client.
 
     Args:
         http: The cache.
-        client: The client.
+        send: Sends a request, as botocore does next by itself.
     """
 
-    def __init__(self, http: HttpCache, client: Any) -> None:
+    def __init__(self, http: HttpCache, send: Callable[..., tuple[Any, Any]]) -> None:
         self._http = http
-        self._client = client
+        self._sends = send
 
     def before_call(self, model: Any, params: dict[str, Any], context: Any, **_: Any) -> Any:
         """Return the reply to a call, as botocore has it; None to let botocore ask by itself."""
         http = self._http
+        context[_ID] = True
         found = http.guard.attempt("read a request", self._opened, params)
         if found is None or (isinstance(found, Passed) and found.reason == "bypass"):
             return None
@@ -107,9 +139,8 @@ class Bedrock:
         return self._http.open(HttpRequest.of(params["method"], params["url"], headers, content))
 
     def _send(self, model: Any, params: dict[str, Any], context: Any) -> tuple[Any, Any]:
-        # What botocore does next by itself; there is no public name for it.
-        response, parsed = self._client._make_request(model, params, context)  # noqa: SLF001
-        return response, parsed
+        with ours():
+            return self._sends(model, params, context)
 
     def _whole(self, opened: Opened, model: Any, params: dict[str, Any], context: Any) -> Any:
         from botocore.exceptions import BotoCoreError, ClientError

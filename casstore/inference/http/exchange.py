@@ -180,5 +180,19 @@ def decoded(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], by
     return plain, content
 
 
+def undone(headers: Mapping[str, str], body: bytes, *, maybe: bool) -> tuple[dict[str, str], bytes]:
+    """Return what `decoded` does; with `maybe`, the HTTP library may have undone the encoding already.
+
+    Raises:
+        FormatError: As `decoded`.
+    """
+    try:
+        return decoded(headers, body)
+    except FormatError:
+        if not maybe:
+            raise
+        return {name: value for name, value in headers.items() if name not in ENCODING_HEADERS}, body
+
+
 ENCODING_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 """Headers that are no longer true once a body was decoded."""

@@ -1,4 +1,4 @@
-"""Requests and responses of httpx and httpx2 as values, and back.  Floor: inference.
+"""The drivers for httpx and httpx2: their requests and responses as values, and back.
 
 The two libraries are alike in all that is used here. Neither is imported: its module is looked up once
 something of it turns up. This module knows nothing of keys or stores.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from types import ModuleType
 from typing import Any, Final
 
 from casstore.errors import ConfigError, FormatError
+from casstore.inference.flight import Errors
 from casstore.inference.http.controls import KEY_HEADER, STATE_HEADER, outgoing
 from casstore.inference.http.core import Opaque
 from casstore.inference.http.exchange import (
@@ -22,10 +23,8 @@ from casstore.inference.http.exchange import (
     HttpReply,
     HttpRequest,
     decoded,
-    decodes,
     join_host,
     lower,
-    media_type,
     named_host,
     plain_path,
 )
@@ -34,8 +33,155 @@ from casstore.inference.http.tap import Tap
 
 LIBRARIES: Final = ("httpx", "httpx2")
 
-SEEN: Final = "casstore"
-"""Name of the extension that marks a request which was sent on, so that no second shell takes it up."""
+
+class _Spelling:
+    """What the drivers for sync and async clients of a library have in common.
+
+    Args:
+        module: The library.
+        base: The library's class of streams.
+        tapped: What makes a stream that is watched.
+        paced: What makes a stream that is played with its pauses.
+    """
+
+    def __init__(self, module: ModuleType, base: type[Any], tapped: type[Any], paced: type[Any]) -> None:
+        self.module = module
+        self.errors: Errors = module.HTTPError
+        self._tapped: Any = type(tapped.__name__.strip("_"), (tapped, base), {})
+        self._paced: Any = type(paced.__name__.strip("_"), (paced, base), {})
+
+    def values_of(self, native: Any) -> HttpRequest:
+        """Return a request as a value, without its body."""
+        url = native.url
+        path, _, query = url.raw_path.decode("ascii", "replace").partition("?")
+        headers = _texts(native.headers.raw)
+        host = named_host(url.scheme, join_host(url.scheme, url.host, url.port), headers)
+        return HttpRequest(native.method.upper(), host, plain_path(path), query, headers)
+
+    def outgoing(self, native: Any, *, cached: bool, streams: bool, body: bytes | None) -> Any:
+        """Return the request to send on; see `casstore.inference.http.flow.Driver.to_send`."""
+        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in native.headers.raw]
+        changed = outgoing(pairs, cached=cached, streams=streams)
+        content: dict[str, Any] = {"stream": native.stream}
+        if body is not None:
+            changed = [pair for pair in (changed or pairs) if pair[0].lower() != "content-length"]
+            content = {"content": body}
+        headers = native.headers
+        if changed is not None:  # as bytes: the libraries take no text beyond ASCII, and send any byte
+            headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in changed]
+        return self.module.Request(
+            native.method, native.url, headers=headers, extensions=native.extensions, **content
+        )
+
+    def valued(self, response: Any, raw: bytes) -> HttpReply | Opaque:
+        """Return a response whose body was read, as it came, as a value."""
+        headers = lower(response.headers.multi_items())
+        try:
+            plain, body = decoded(headers, raw)
+        except FormatError:
+            stream = self.module.ByteStream(raw)
+            return Opaque(self.module.Response(response.status_code, headers=response.headers, stream=stream))
+        return HttpReply(response.status_code, plain, body)
+
+    def given(self, _native: Any, reply: HttpReply, sent: Any) -> Any:
+        """Return a reply as a response; one that was asked for here has the headers it came with."""
+        if sent is None:
+            return self._unread(
+                reply, [(name.encode(), text.encode()) for name, text in reply.headers.items()]
+            )
+        left_out = ENCODING_HEADERS | {STATE_HEADER, KEY_HEADER}
+        pairs = [pair for pair in sent.headers.raw if pair[0].lower().decode("latin-1") not in left_out]
+        told = (STATE_HEADER, KEY_HEADER)
+        pairs += [(name.encode(), reply.headers[name].encode()) for name in told if name in reply.headers]
+        return self._unread(reply, pairs, extensions=sent.extensions)
+
+    def _unread(self, reply: HttpReply, headers: list[tuple[bytes, bytes]], **more: Any) -> Any:
+        """Return a response whose body is still to be read, as a transport's is.
+
+        One made with its content is closed already: it has no `elapsed`, and its raw bytes cannot be had.
+        """
+        headers = [*headers, (b"content-length", b"%d" % len(reply.body))]
+        stream = self.module.ByteStream(reply.body)
+        return self.module.Response(reply.status, headers=headers, stream=stream, **more)
+
+    def head(self, response: Any) -> tuple[int, dict[str, str]]:
+        """Return status and headers."""
+        return response.status_code, dict(response.headers)
+
+    def mark(self, response: Any, headers: Mapping[str, str]) -> None:
+        """Add headers to a response."""
+        response.headers.update(headers)
+
+    def watch(self, response: Any, tap: Tap) -> None:
+        """Have a response's body watched."""
+        response.stream = self._tapped(response.stream, tap)
+
+    def replay(self, _native: Any, stored: StoredReply, *, paced: bool) -> Any:
+        """Return the response that plays a stored stream."""
+        if not paced:
+            return self.given(None, stored.reply, None)
+        reply, stream = stored.reply, self._paced(stored)
+        return self.module.Response(reply.status, headers=dict(reply.headers), stream=stream)
+
+
+class SyncDriver(_Spelling):
+    """The driver of a library's sync clients.
+
+    Args:
+        module: The library.
+    """
+
+    def __init__(self, module: ModuleType) -> None:
+        super().__init__(module, module.SyncByteStream, _Tapped, _Paced)
+
+    def body_of(self, native: Any) -> bytes:
+        """Return a request's body."""
+        body: bytes = native.read()
+        return body
+
+    def to_send(
+        self, native: Any, *, cached: bool = False, streams: bool = False, body: bytes | None = None
+    ) -> Any:
+        """Return the request to send on."""
+        return self.outgoing(native, cached=cached, streams=streams, body=body)
+
+    def read(self, response: Any) -> HttpReply | Opaque:
+        """Return a response as a value; as it came, where its body is not what its headers say."""
+        try:
+            raw = b"".join(response.stream)
+        finally:
+            response.close()
+        return self.valued(response, raw)
+
+
+class AsyncDriver(_Spelling):
+    """The driver of a library's async clients.
+
+    Args:
+        module: The library.
+    """
+
+    def __init__(self, module: ModuleType) -> None:
+        super().__init__(module, module.AsyncByteStream, _AsyncTapped, _AsyncPaced)
+
+    async def body_of(self, native: Any) -> bytes:
+        """Return a request's body."""
+        body: bytes = await native.aread()
+        return body
+
+    async def to_send(
+        self, native: Any, *, cached: bool = False, streams: bool = False, body: bytes | None = None
+    ) -> Any:
+        """Return the request to send on."""
+        return self.outgoing(native, cached=cached, streams=streams, body=body)
+
+    async def read(self, response: Any) -> HttpReply | Opaque:
+        """Return a response as a value; as it came, where its body is not what its headers say."""
+        try:
+            raw = b"".join([piece async for piece in response.stream])
+        finally:
+            await response.aclose()
+        return self.valued(response, raw)
 
 
 class Library:
@@ -43,40 +189,16 @@ class Library:
 
     Attributes:
         module: The library.
+        driver: The driver of its sync clients.
+        async_driver: The driver of its async clients.
         shells: The transports made for it; see `casstore.inference.http.transport`.
     """
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module
+        self.driver = SyncDriver(module)
+        self.async_driver = AsyncDriver(module)
         self.shells: tuple[type[Any], type[Any]] | None = None
-        bytes_here: type[Any] = module.SyncByteStream
-        bytes_there: type[Any] = module.AsyncByteStream
-        self._tapped = type("TappedStream", (_Tapped, bytes_here), {})
-        self._async_tapped = type("AsyncTappedStream", (_AsyncTapped, bytes_there), {})
-        self._paced = type("PacedStream", (_Paced, bytes_here), {})
-        self._async_paced = type("AsyncPacedStream", (_AsyncPaced, bytes_there), {})
-
-    def tapped(self, stream: Any, tap: Tap) -> Any:
-        """Return a stream that `tap` watches."""
-        return self._tapped(stream, tap)
-
-    def async_tapped(self, stream: Any, tap: Tap) -> Any:
-        """Return an async stream that `tap` watches."""
-        return self._async_tapped(stream, tap)
-
-    def replay(self, stored: StoredReply, *, paced: bool) -> Any:
-        """Return the response that plays a stored stream."""
-        return self._replayed(stored, self._paced(stored) if paced else None)
-
-    def replay_async(self, stored: StoredReply, *, paced: bool) -> Any:
-        """Return the response that plays a stored stream to an async client."""
-        return self._replayed(stored, self._async_paced(stored) if paced else None)
-
-    def _replayed(self, stored: StoredReply, stream: Any) -> Any:
-        reply = stored.reply
-        if stream is None or not stored.pace:
-            return native_reply(self, reply)
-        return self.module.Response(reply.status, headers=dict(reply.headers), stream=stream)
 
 
 class _Tapped:
@@ -168,104 +290,9 @@ def loaded(thing: object) -> Library:
     raise ConfigError(f"neither of httpx nor of httpx2: {type(thing).__name__}")
 
 
-def values_of(native: Any) -> HttpRequest:
-    """Return a request as a value, without its body."""
-    url = native.url
-    path, _, query = url.raw_path.decode("ascii", "replace").partition("?")
-    headers = _texts(native.headers.raw)
-    host = named_host(url.scheme, join_host(url.scheme, url.host, url.port), headers)
-    return HttpRequest(native.method.upper(), host, plain_path(path), query, headers)
-
-
 def _texts(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return headers as text, by lower-case name."""
     found = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in raw}
     if len(found) < len(raw):  # a name stands there twice
         return lower((name.decode("latin-1"), value.decode("latin-1")) for name, value in raw)
     return found
-
-
-def to_send(
-    library: Library, native: Any, *, cached: bool = False, streams: bool = False, body: bytes | None = None
-) -> Any:
-    """Return the request to send on: without the cache's own headers, and marked as seen.
-
-    Args:
-        library: The library.
-        native: The request of the program.
-        cached: The reply may be stored.
-        streams: The reply is a stream.
-        body: Another body; None for the request's own.
-    """
-    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in native.headers.raw]
-    changed = outgoing(pairs, cached=cached, streams=streams)
-    content: dict[str, Any] = {"stream": native.stream}
-    if body is not None:
-        changed = [pair for pair in (changed or pairs) if pair[0].lower() != "content-length"]
-        content = {"content": body}
-    headers = native.headers
-    if changed is not None:  # as bytes: the libraries take no text beyond ASCII, and send any byte
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in changed]
-    extensions = {**native.extensions, SEEN: True}
-    return library.module.Request(
-        native.method, native.url, headers=headers, extensions=extensions, **content
-    )
-
-
-def unreadable(response: Any) -> bool:
-    """Tell whether a response to a request for no stream is to be given on as it comes."""
-    headers = response.headers
-    encoding = headers.get("content-encoding", "")
-    return media_type(
-        {"content-type": headers.get("content-type", "")}
-    ) == "text/event-stream" or not decodes(encoding)
-
-
-def read_reply(library: Library, response: Any, raw: bytes) -> HttpReply | Opaque:
-    """Return a response as a value; as it came, where its body is not what its headers say.
-
-    Args:
-        library: The library.
-        response: The response.
-        raw: Its body, as it came.
-    """
-    headers = lower(response.headers.multi_items())
-    try:
-        plain, body = decoded(headers, raw)
-    except FormatError:
-        stream = library.module.ByteStream(raw)
-        return Opaque(library.module.Response(response.status_code, headers=response.headers, stream=stream))
-    return HttpReply(response.status_code, plain, body)
-
-
-def native_reply(library: Library, reply: HttpReply) -> Any:
-    """Return a reply as a response."""
-    return _unread(library, reply, [(name.encode(), text.encode()) for name, text in reply.headers.items()])
-
-
-def native_miss(library: Library, reply: HttpReply, sent: list[Any]) -> Any:
-    """Return a reply as a response; one that was asked for here has the headers it came with.
-
-    Args:
-        library: The library.
-        reply: The reply.
-        sent: The response that was asked for here, if one was.
-    """
-    if not sent or reply.headers.get(STATE_HEADER) != "miss":
-        return native_reply(library, reply)
-    first = sent[-1]
-    left_out = ENCODING_HEADERS | {STATE_HEADER, KEY_HEADER}
-    pairs = [pair for pair in first.headers.raw if pair[0].lower().decode("latin-1") not in left_out]
-    told = (STATE_HEADER, KEY_HEADER)
-    pairs += [(name.encode(), reply.headers[name].encode()) for name in told if name in reply.headers]
-    return _unread(library, reply, pairs, extensions=first.extensions)
-
-
-def _unread(library: Library, reply: HttpReply, headers: list[tuple[bytes, bytes]], **more: Any) -> Any:
-    """Return a response whose body is still to be read, as a transport's is.
-
-    One made with its content is closed already: it has no `elapsed`, and its raw bytes cannot be had.
-    """
-    headers = [*headers, (b"content-length", b"%d" % len(reply.body))]
-    stream = library.module.ByteStream(reply.body)
-    return library.module.Response(reply.status, headers=headers, stream=stream, **more)

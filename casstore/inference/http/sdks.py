@@ -1,6 +1,6 @@
-"""The cache before the client of an SDK, which keeps all its defaults.  Floor: inference.
+"""The cache before the client of an SDK, which keeps all its defaults.
 
-An SDK's client holds a client of httpx or httpx2, and that one its transports: one by default, and one for
+Most SDKs' clients hold a client of httpx or httpx2, and that one its transports: one by default, and one for
 each proxy. The transports are wrapped where they are; so timeouts, proxies, certificates, connection limits
 and retries stay as they were. No SDK is imported: it is known by the name of its package.
 """
@@ -8,9 +8,11 @@ and retries stay as they were. No SDK is imported: it is known by the name of it
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from casstore.errors import ConfigError
@@ -54,8 +56,9 @@ def cached(client: C, cache: Cache | None = None, **rules: Any) -> C:
 
     Args:
         client: A client, sync or async, of OpenAI, Azure, Anthropic (also on Bedrock), google-genai, Mistral
-            or Groq; a ``ChatOpenAI``; a model or provider of pydantic-ai over one of these; or a client of
-            httpx or httpx2. Its copies share its transports. Doing it again sets another cache or rules.
+            or Groq; a ``ChatOpenAI``; a model or provider of pydantic-ai over one of these; a client of
+            httpx or httpx2, a session of aiohttp or requests, a pool or pool manager of urllib3. Its copies
+            share its transports. Doing it again sets another cache or rules.
             Of Bedrock: a client of boto3, a ``ChatBedrockConverse``, or a ``boto3.Session``, for all clients
             that it makes from then on.
         cache: Where replies are kept; by default a cache over the user's own store.
@@ -65,14 +68,14 @@ def cached(client: C, cache: Cache | None = None, **rules: Any) -> C:
         ConfigError: The client is of none of these, or a rule is wrong.
     """
     http = (default_cache() if cache is None else cache).http(**rules)
-    target = _of_boto(client)
-    if target is not None:
-        from casstore.inference.adapters.boto import attach
-
-        attach(http, target)
+    attached = _attaching(client)
+    if attached is not None:
+        attached(http)
         return client
     for each in _http_clients(client):
         _wrap(http, each)
+    if hasattr(client, "_api_client"):
+        _reach_aiohttp(http, client._api_client)  # noqa: SLF001 — no other way in
     return client
 
 
@@ -94,12 +97,27 @@ def transport(inner: C, cache: Cache | None = None, **rules: Any) -> C:
     return shell
 
 
-def _of_boto(client: object) -> Any:
-    """Return the client or session of boto3 that `client` is or has; None where there is none."""
+def _attaching(client: object) -> Callable[[HttpCache], None] | None:
+    """Return what puts a cache before a client of another library than httpx; None for one of httpx."""
     packages = {kind.__module__.partition(".")[0] for kind in type(client).__mro__}
-    if "langchain_aws" in packages:
-        return getattr(client, "client", None)
-    return client if packages & {"boto3", "botocore"} else None
+    if "langchain_aws" in packages or packages & {"boto3", "botocore"}:
+        from casstore.inference.adapters import boto
+
+        target = getattr(client, "client", None) if "langchain_aws" in packages else client
+        return partial(_attach, boto.attach, target)
+    if "aiohttp" in packages and hasattr(client, "_request"):
+        from casstore.inference.http.drivers import aiohttp
+
+        return partial(_attach, aiohttp.attach, client)
+    if packages & {"requests", "urllib3"}:
+        from casstore.inference.http.drivers import urllib3
+
+        return partial(_attach, urllib3.attach, client)
+    return None
+
+
+def _attach(attach: Callable[[HttpCache, Any], None], client: Any, http: HttpCache) -> None:
+    attach(http, client)
 
 
 def _http_clients(client: object) -> Iterator[Any]:
@@ -112,9 +130,6 @@ def _http_clients(client: object) -> Iterator[Any]:
         if not any(map(_is_http, found)):
             raise ConfigError(f"no client of httpx or httpx2 in this {type(client).__name__}")
         yield from filter(_is_http, found)
-        if package == "google":
-            # Where aiohttp is installed, it is taken in place of the async client.
-            client._api_client._use_aiohttp = _never  # type: ignore[attr-defined]  # noqa: SLF001 — no other way in
     elif _is_http(client):
         yield client
     else:
@@ -147,6 +162,29 @@ def _at(thing: Any, path: str) -> Any:
     for name in path.split("."):
         thing = getattr(thing, name, None)
     return thing
+
+
+def _reach_aiohttp(http: HttpCache, api: Any) -> None:
+    """Put the cache before the sessions of aiohttp that google-genai uses where aiohttp is installed.
+
+    Where a cache cannot be put before them, the client is told to use httpx.
+    """
+    from casstore.inference.http.drivers.aiohttp import attach, has_middlewares
+
+    aiohttp = sys.modules.get("aiohttp")
+    get = getattr(api._get_aiohttp_session, "casstore_original", api._get_aiohttp_session)  # noqa: SLF001 — see below
+    authorizes = getattr(api, "_use_google_auth_async", _never)
+    if aiohttp is None or not has_middlewares(aiohttp.ClientSession) or authorizes():
+        api._use_aiohttp = _never  # noqa: SLF001 — no other way in
+        return
+
+    async def session() -> Any:
+        found = await get()
+        attach(http, found)
+        return found
+
+    session.casstore_original = get  # type: ignore[attr-defined]  # a mark of our own
+    api._get_aiohttp_session = session  # noqa: SLF001 — it makes one for each event loop
 
 
 def _never() -> bool:

@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,29 +24,10 @@ from casstore.inference.http.turns import Turns
 from tests.children import fork
 from tests.inference.http.clients import ask_in_a_process, asking
 from tests.inference.http.loopback import Canned, Loopback
+from tests.inference.http.moments import held, until, waiting
 from tests.inference.http.replies import CHAT, CHAT_PATH, canned, chat
 
 MANY = 1000
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    for _ in range(6000):
-        if holds():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it never held")
-
-
-def held(event: threading.Event) -> Canned:
-    """Return an answer that waits for `event`."""
-    answer = canned(chat())
-    return Canned(answer.status, answer.headers, answer.body, hold=event)
-
-
-def waiting(flights: Any, count: int) -> Callable[[], bool]:
-    """Return whether `count` callers wait for the one flight."""
-    return lambda: any(len(flight.wake) >= count for flight in list(flights._flights.values()))
 
 
 def test_a_thousand_tasks_make_one_call(cache: Cache, loopback: Loopback) -> None:

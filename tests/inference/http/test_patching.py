@@ -7,13 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import botocore.client
 import httpx
 import httpx2
 import openai
 import pytest
+import urllib3
 
 import casstore
 from casstore.inference.cache import Cache
+from tests.conftest import Bucket
 from tests.credentials import SECRET
 from tests.inference.http.clients import KINDS, asking
 from tests.inference.http.loopback import Loopback
@@ -26,6 +30,9 @@ CLASSES: list[tuple[Any, str]] = [
     (httpx.AsyncHTTPTransport, "handle_async_request"),
     (httpx2.HTTPTransport, "handle_request"),
     (httpx2.AsyncHTTPTransport, "handle_async_request"),
+    (aiohttp.ClientSession, "_request"),
+    (urllib3.HTTPConnectionPool, "urlopen"),
+    (botocore.client.BaseClient, "_make_request"),
 ]
 
 
@@ -83,8 +90,8 @@ def test_nothing_is_left_behind(cache: Cache) -> None:
     casstore.install(cache)
     casstore.install(cache)
     with casstore.installed(cache):
-        assert [owner.__dict__[name] for owner, name in CLASSES] != before
-    assert [owner.__dict__[name] for owner, name in CLASSES] != before
+        assert not set(before) & {owner.__dict__[name] for owner, name in CLASSES}
+    assert not set(before) & {owner.__dict__[name] for owner, name in CLASSES}
     casstore.uninstall()
     casstore.uninstall()
     assert [owner.__dict__[name] for owner, name in CLASSES] == before
@@ -122,12 +129,35 @@ def test_an_sdk_that_was_never_told(cache: Cache, loopback: Loopback, url: str) 
     assert loopback.calls == 1
 
 
+def test_what_is_reached_can_be_asked(cache: Cache) -> None:
+    """With versions; nothing is reached before and after."""
+    assert casstore.installed().reached == {}
+    with casstore.installed(cache) as installation:
+        found = installation.reached
+    assert set(found) == {"httpx", "httpx2", "aiohttp", "requests", "urllib3", "botocore"}
+    assert found["aiohttp"] == aiohttp.__version__
+    assert casstore.installed().reached == {}
+
+
+def test_requests_to_a_remote_are_no_calls(
+    cache: Cache, bucket: Bucket, loopback: Loopback, url: str
+) -> None:
+    """What casstore sends to S3 over aiohttp is neither stored nor counted, whatever the hosts."""
+    with casstore.installed(cache, hosts=("*",)), asking("aiohttp", None) as asker:
+        asker.post(url, json=CHAT)
+        repository: Any = cache.repository
+        assert repository.push(bucket.url).objects
+        assert asker.post(url, json=CHAT).headers["x-casstore"] == "hit"
+    assert cache.reasons() == {}
+    assert (cache.stats().calls, cache.stats().hits, loopback.calls) == (1, 1, 1)
+
+
 LATER = """
 import sys
 import casstore
 cache = casstore.Cache(sys.argv[1])
 casstore.install(cache, hosts=("127.0.0.1:*",))
-assert not {"httpx", "httpx2"} & set(sys.modules)
+assert not {"httpx", "httpx2", "aiohttp", "requests", "urllib3", "botocore"} & set(sys.modules)
 import httpx2
 for _ in range(2):
     found = httpx2.post(sys.argv[2], json={"model": "m", "messages": []})
@@ -135,6 +165,15 @@ assert found.headers["x-casstore"] == "hit", found.headers
 assert "httpx" not in sys.modules
 import httpx
 assert httpx.post(sys.argv[2], json={"model": "m", "messages": []}).headers["x-casstore"] == "hit"
+import requests
+assert requests.post(sys.argv[2], json={"model": "m", "messages": []}).headers["x-casstore"] == "hit"
+import asyncio, aiohttp
+async def ask():
+    async with aiohttp.ClientSession() as session:
+        async with session.post(sys.argv[2], json={"model": "m", "messages": []}) as found:
+            await found.read()
+            return found.headers["x-casstore"]
+assert asyncio.run(ask()) == "hit"
 casstore.uninstall()
 assert "x-casstore" not in httpx.post(sys.argv[2], json={"model": "m", "messages": []}).headers
 cache.close()

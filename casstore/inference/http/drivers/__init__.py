@@ -1,0 +1,1 @@
+"""The drivers for HTTP libraries besides httpx and httpx2; none imports its library."""
