@@ -44,12 +44,11 @@ ROWS: list[Row] = (
 NOT_STORED = {
     "2fcd256722bf2d1c": "uncached_state",
     "1488d84a9ed94b3b": "uncached_state",
-    "f41a80da252222c6": "uncached_endpoint",
+    "f41a80da252222c6": "uncached_state",
     "9e7ce4bba6649d9d": "uncached_endpoint",
     "29b9725638df725a": "uncached_endpoint",
     "9e866a6389da0871": "unstored_error",
     "2fc2ab039b359299": "unstored_filtered",
-    "7aed41dc30985bf5": "unstored_truncated",
 }
 """The successes that are not stored: by a guardrail, by a limit that was not asked for, and so on."""
 
